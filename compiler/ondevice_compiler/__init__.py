@@ -1,0 +1,1 @@
+"""Compiles a neural network into a static training step in C."""

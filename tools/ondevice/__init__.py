@@ -1,0 +1,1 @@
+"""Host tool of the on-device training framework."""
