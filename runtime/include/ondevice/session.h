@@ -1,0 +1,54 @@
+/* The device's side of the link: takes bytes, executes each request exactly once, and answers.
+ *
+ * The caller owns the memory (sizeof(od_session_t), about 2 KB with the default payload) and feeds
+ * received bytes in order; everything, training steps included, runs inside od_session_receive().
+ */
+#ifndef ONDEVICE_SESSION_H
+#define ONDEVICE_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ondevice/frame.h"
+#include "ondevice/model.h"
+#include "ondevice/port.h"
+
+/* Since RESET_COUNTERS, over training steps and evaluations. */
+typedef struct {
+    uint32_t trained;
+    uint32_t evaluated;
+    uint32_t correct;
+    double loss_sum;
+} od_counters_t;
+
+typedef struct {
+    const od_model_t *model;
+    const od_port_t *port;
+
+    uint32_t id;       /* chosen by the host in HELLO; 0: none is open */
+    uint32_t sequence; /* of the last executed request, whose reply is in `wire` */
+    bool opened;       /* that request is HELLO */
+    bool nak_sent;     /* and nothing good came since: stay quiet */
+
+    bool parameters_valid; /* false between PARAMETERS_BEGIN and _COMMIT */
+    uint8_t write_error;   /* of a refused WRITE; makes the next command fail too */
+    uint8_t paint;         /* pattern in the arena */
+    od_counters_t counters;
+    od_trace_t trace;
+
+    od_frame_receiver_t receiver; /* once a request is parsed, its reply is built in here */
+    uint32_t wire_bytes;
+    uint8_t wire[OD_WIRE_BYTES(OD_FRAME_BYTES)]; /* last reply, to be sent again if it was lost */
+} od_session_t;
+
+/* Check the model, put it in its initial state and paint its arena. `model` and `port` must
+ * outlive the session. Returns OD_OK, or OD_ERROR_ABI where the model is of another runtime. */
+int32_t od_session_init(od_session_t *session, const od_model_t *model, const od_port_t *port);
+
+/* Send READY: once, when the port can receive. */
+void od_session_announce(od_session_t *session);
+
+/* Take n received bytes, any n; replies through port->write before it returns. */
+void od_session_receive(od_session_t *session, const uint8_t *bytes, uint32_t n);
+
+#endif
