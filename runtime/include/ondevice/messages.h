@@ -1,0 +1,60 @@
+/* Numbers of the protocol: message types, regions, errors. docs/PROTOCOL.md has the payloads. */
+#ifndef ONDEVICE_MESSAGES_H
+#define ONDEVICE_MESSAGES_H
+
+/* Requests, host to device. The reply to request T is T | OD_REPLY, or OD_ERROR. */
+typedef enum {
+    OD_HELLO = 0x01,
+    OD_WRITE = 0x02,
+    OD_READ = 0x03,
+    OD_DESCRIBE = 0x04,
+    OD_TRAIN = 0x10,
+    OD_EVALUATE = 0x11,
+    OD_APPLY = 0x12,
+    OD_READ_COUNTERS = 0x20,
+    OD_RESET_COUNTERS = 0x21,
+    OD_MEMORY = 0x22,
+    OD_PAINT = 0x23,
+    OD_PARAMETERS_BEGIN = 0x30,
+    OD_PARAMETERS_COMMIT = 0x31,
+    OD_RESET_MODEL = 0x32,
+    OD_BYE = 0x3F
+} od_request_type_t;
+
+#define OD_REPLY 0x80u /* set in all that the device sends */
+#define OD_READY 0xC0u /* not asked for: the board has just started */
+#define OD_NAK 0xC1u   /* a frame was not executed */
+#define OD_ERROR 0xC2u /* the reply to a request that was refused or failed */
+
+typedef enum {
+    OD_NAK_CORRUPT = 1, /* no frame, or a wrong CRC */
+    OD_NAK_GAP = 2,     /* requests before this one are missing */
+    OD_NAK_SESSION = 3, /* HELLO comes first */
+    OD_NAK_VERSION = 4  /* the device speaks the version in this header */
+} od_nak_reason_t;
+
+typedef enum {
+    OD_FAIL_NONE = 0,
+    OD_FAIL_REQUEST = 1,      /* no such request */
+    OD_FAIL_LENGTH = 2,       /* payload too short or too long for the request */
+    OD_FAIL_REGION = 3,       /* no such region or index */
+    OD_FAIL_RANGE = 4,        /* offset and length reach beyond the region or the payload */
+    OD_FAIL_READ_ONLY = 5,    /* of the region: always, or outside PARAMETERS_BEGIN and _COMMIT */
+    OD_FAIL_STATE = 6,        /* the upload of parameters is incomplete, or none was begun */
+    OD_FAIL_VALUE = 7,        /* an argument that is not a finite number */
+    OD_FAIL_NUMERIC = 8,      /* the loss is not finite; nothing was updated */
+    OD_FAIL_MODEL = 9,        /* the model returned another error: see detail */
+    OD_FAIL_UNSUPPORTED = 10, /* this model or board has no such thing */
+    OD_FAIL_CRC = 11          /* of all parameters: see detail for the device's */
+} od_failure_t;
+
+typedef enum {
+    OD_REGION_INPUT = 0,
+    OD_REGION_LABEL = 1,
+    OD_REGION_OUTPUT = 2,    /* read only */
+    OD_REGION_PARAMETER = 3, /* indexed; writable between PARAMETERS_BEGIN and _COMMIT */
+    OD_REGION_SCALES = 4,    /* od_grad_scale_t[], 20 bytes each; writable as parameters are */
+    OD_REGION_PROFILE = 5    /* uint32_t ticks of each operator; read only */
+} od_region_t;
+
+#endif
