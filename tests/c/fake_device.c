@@ -1,0 +1,45 @@
+/* The session and the fake model as a process: standard input and output are the UART. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "fake_port.h"
+#include "ondevice/session.h"
+
+static void write_out(void *context, const uint8_t *bytes, uint32_t n) {
+    (void)context;
+    while (n > 0) {
+        const ssize_t written = write(STDOUT_FILENO, bytes, n);
+        if (written <= 0) {
+            exit(3);
+        }
+        bytes += written;
+        n -= (uint32_t)written;
+    }
+}
+
+static void quit(void *context) {
+    (void)context;
+    exit(0);
+}
+
+int main(int argc, char **argv) {
+    static od_session_t session;
+    const od_port_t port = fake_port(write_out, quit);
+    if (od_session_init(&session, &od_model, &port) != OD_OK) {
+        return 2;
+    }
+    if (argc > 1 && argv[1][0] == 'd') {
+        fprintf(stderr, "HardFault at 0x08001234\n");
+        return 7;
+    }
+    od_session_announce(&session);
+    for (;;) {
+        uint8_t bytes[256];
+        const ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
+        if (n <= 0) {
+            return 0;
+        }
+        od_session_receive(&session, bytes, (uint32_t)n);
+    }
+}

@@ -1,0 +1,1 @@
+"""The framed link to a board: docs/PROTOCOL.md, host side."""

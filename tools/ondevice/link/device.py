@@ -1,0 +1,276 @@
+"""A board that trains, as the rest of the tool sees it."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from types import TracebackType
+
+from ondevice.errors import HandshakeError, LinkError
+from ondevice.link.channel import Channel, LinkStatistics, Timing
+from ondevice.link.messages import (
+    ADDRESS_BYTES,
+    Counters,
+    DeviceInfo,
+    MemoryUsage,
+    Region,
+    Request,
+    StepResult,
+    TensorInfo,
+    decode_counters,
+    decode_memory,
+    decode_result,
+    decode_tensor,
+    encode_describe,
+    encode_read,
+    encode_write,
+)
+from ondevice.link.transport import Transport
+
+PAINT_A = 0xA5
+PAINT_B = 0x5A
+
+
+class Device:
+    """One session with a board; a context manager.
+
+    Opening it connects: it waits for a board that is starting and greets one that has long been
+    running. Every call may raise `LinkError` (no answer, unplugged, restarted, ended) and
+    `DeviceError` (refused by the board). Writes are sent at once but not waited for, so that
+    ``write_input, write_label, train`` cost one round trip; a refused write is raised by the call
+    after it.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        expected_model_id: str | None = None,
+        expected_abi: int | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        """Connect.
+
+        Args:
+            transport: Closed with the device, also where connecting fails.
+            expected_model_id: 32 hexadecimal digits of the manifest; None accepts any model.
+            expected_abi: ``abi`` of the manifest; None accepts any.
+            timing: How long to wait; the defaults suit 115200 baud and slow simulators.
+
+        Raises:
+            HandshakeError: No answer, or another protocol or model.
+        """
+        self._transport = transport
+        self._channel = Channel(transport, timing)
+        self._parameters: list[TensorInfo] | None = None
+        self._closed = False
+        try:
+            self._info = self._channel.connect()
+            self._check(expected_model_id, expected_abi)
+        except BaseException:
+            transport.close()
+            raise
+
+    def _check(self, model_id: str | None, abi: int | None) -> None:
+        info = self._info
+        if abi is not None and info.abi != abi:
+            raise HandshakeError(
+                f"the {info.board} board's firmware is of model ABI {info.abi}, not {abi}; "
+                "build and flash it again with this version"
+            )
+        if model_id is not None and info.model_id != model_id.lower():
+            raise HandshakeError(
+                f"the {info.board} board runs model {info.model!r} ({info.model_id}), not the one "
+                f"asked for ({model_id}); flash that one with `ondevice flash`"
+            )
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What the board said of itself when the session began."""
+        return self._info
+
+    @property
+    def link_statistics(self) -> LinkStatistics:
+        """Retries, corrupt frames and bytes so far."""
+        return self._channel.statistics
+
+    def write_input(self, data: bytes) -> None:
+        """Put one packed sample of ``info.input_bytes`` into the model's input."""
+        self._write_whole(Region.INPUT, data, self._info.input_bytes)
+
+    def write_label(self, data: bytes) -> None:
+        """Put one packed label of ``info.label_bytes`` into the model's label."""
+        self._write_whole(Region.LABEL, data, self._info.label_bytes)
+
+    def train(self, learning_rate: float) -> StepResult:
+        """Run one training step on the sample and label that were written.
+
+        Raises:
+            DeviceError: The loss is not finite (nothing was updated), or an upload of parameters
+                is incomplete.
+        """
+        rate = struct.pack("<f", learning_rate)
+        return decode_result(self._channel.request(Request.TRAIN, rate, computes=True))
+
+    def evaluate(self) -> StepResult:
+        """Run the forward pass and the loss; changes no parameter."""
+        return decode_result(self._channel.request(Request.EVALUATE, computes=True))
+
+    def apply(self, learning_rate: float) -> int:
+        """Update from the accumulated gradient.
+
+        Returns:
+            Ticks that it took.
+
+        Raises:
+            DeviceError: The model updates at every step.
+        """
+        rate = struct.pack("<f", learning_rate)
+        count = self._channel.request(Request.APPLY, rate, computes=True)
+        return int.from_bytes(count, "little")
+
+    def parameters(self) -> list[TensorInfo]:
+        """Describe the parameters and optimiser state, in the manifest's order."""
+        if self._parameters is None:
+            self._parameters = [
+                decode_tensor(
+                    self._channel.request(
+                        Request.DESCRIBE, encode_describe(Region.PARAMETER, index)
+                    )
+                )
+                for index in range(self._info.parameter_count)
+            ]
+        return self._parameters
+
+    def read_parameters(self) -> list[bytes]:
+        """Read all parameters and optimiser state, in the manifest's order."""
+        return [
+            self._read(Region.PARAMETER, index, tensor.bytes)
+            for index, tensor in enumerate(self.parameters())
+        ]
+
+    def write_parameters(self, parameters: Sequence[bytes], scales: bytes | None = None) -> None:
+        """Replace all parameters, and the gradient scales where given.
+
+        Until the last byte is in place and its CRC agrees, the board refuses to train or evaluate:
+        a link that dies in the middle leaves no mixture that works.
+
+        Args:
+            parameters: As from `read_parameters`.
+            scales: As from `read_scales`.
+
+        Raises:
+            ValueError: Their number or a size is not the model's.
+            DeviceError: The board's copy is not what was sent.
+        """
+        tensors = self.parameters()
+        sizes = [tensor.bytes for tensor in tensors]
+        if [len(data) for data in parameters] != sizes:
+            raise ValueError(
+                f"parameters of {[len(data) for data in parameters]} bytes; the model has {sizes}"
+            )
+        if scales is not None and len(scales) != self._scale_bytes:
+            raise ValueError(f"{len(scales)} bytes of scales; the model has {self._scale_bytes}")
+        self._channel.request(Request.PARAMETERS_BEGIN)
+        crc = 0
+        for index, data in enumerate(parameters):
+            self._write(Region.PARAMETER, index, data)
+            crc = zlib.crc32(data, crc)
+        if scales is not None:
+            self._write(Region.SCALES, 0, scales)
+        self._channel.request(Request.PARAMETERS_COMMIT, crc.to_bytes(4, "little"), computes=True)
+
+    def read_scales(self) -> bytes:
+        """Read the gradient scales: 20 bytes each (``od_grad_scale_t``); empty for float32."""
+        return self._read(Region.SCALES, 0, self._scale_bytes)
+
+    def read_output(self) -> bytes:
+        """Read the output of the last forward pass: ``info.output_count`` float32."""
+        return self._read(Region.OUTPUT, 0, 4 * self._info.output_count)
+
+    def profile(self) -> list[int]:
+        """Read the ticks of each operator since the counters were reset, modulo 2**32.
+
+        Returns:
+            One number an operator, in the manifest's order; empty where the board keeps none.
+        """
+        data = self._read(Region.PROFILE, 0, 4 * self._info.profile_count)
+        return list(struct.unpack(f"<{self._info.profile_count}I", data))
+
+    def counters(self) -> Counters:
+        """Read the sums since the counters were reset."""
+        return decode_counters(self._channel.request(Request.READ_COUNTERS))
+
+    def reset_counters(self) -> None:
+        """Set counters, saturations, zeros and the profile to 0."""
+        self._channel.request(Request.RESET_COUNTERS)
+
+    def memory(self) -> MemoryUsage:
+        """Measure the memory touched since `paint` with its pattern.
+
+        A byte that was written with the pattern's own value looks untouched: measure once with
+        `PAINT_A` and once with `PAINT_B`, and take the larger.
+        """
+        return decode_memory(self._channel.request(Request.MEMORY, computes=True))
+
+    def paint(self, pattern: int = PAINT_A) -> None:
+        """Fill the arena and the unused stack with a pattern.
+
+        Write input and label again afterwards: they may lie in the arena.
+
+        Args:
+            pattern: 0 to 255.
+        """
+        self._channel.request(Request.PAINT, bytes([pattern]), computes=True)
+
+    def reset_model(self) -> None:
+        """Put every parameter and all state back to their values in flash."""
+        self._channel.request(Request.RESET_MODEL, computes=True)
+
+    def close(self) -> None:
+        """Say BYE, which ends a simulated board, and close the transport."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._channel.bye()
+        finally:
+            self._transport.close()
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _scale_bytes(self) -> int:
+        return 20 * self._info.scale_count
+
+    def _write_whole(self, region: Region, data: bytes, size: int) -> None:
+        if len(data) != size:
+            raise ValueError(f"{len(data)} bytes for the {region.name.lower()}; it has {size}")
+        self._write(region, 0, data)
+
+    def _write(self, region: Region, index: int, data: bytes) -> None:
+        step = self._info.payload_bytes_max - ADDRESS_BYTES
+        for offset in range(0, len(data), step):
+            self._channel.post(encode_write(region, index, offset, data[offset : offset + step]))
+
+    def _read(self, region: Region, index: int, size: int) -> bytes:
+        step = self._info.payload_bytes_max
+        data = bytearray()
+        for offset in range(0, size, step):
+            length = min(step, size - offset)
+            piece = self._channel.request(Request.READ, encode_read(region, index, offset, length))
+            if len(piece) != length:
+                raise LinkError(
+                    f"the board sent {len(piece)} of {length} bytes of {region.name}; "
+                    "flash firmware of this version"
+                )
+            data += piece
+        return bytes(data)

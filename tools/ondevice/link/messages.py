@@ -1,0 +1,320 @@
+"""The messages: their numbers, and their payloads as dataclasses (docs/PROTOCOL.md)."""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ondevice.errors import LinkError
+
+
+class Request(IntEnum):
+    """What the host asks; the reply has the same number plus `REPLY`."""
+
+    HELLO = 0x01
+    WRITE = 0x02
+    READ = 0x03
+    DESCRIBE = 0x04
+    TRAIN = 0x10
+    EVALUATE = 0x11
+    APPLY = 0x12
+    READ_COUNTERS = 0x20
+    RESET_COUNTERS = 0x21
+    MEMORY = 0x22
+    PAINT = 0x23
+    PARAMETERS_BEGIN = 0x30
+    PARAMETERS_COMMIT = 0x31
+    RESET_MODEL = 0x32
+    BYE = 0x3F
+
+
+REPLY = 0x80
+READY = 0xC0
+NAK = 0xC1
+ERROR = 0xC2
+
+
+class NakReason(IntEnum):
+    """Why a frame was not executed."""
+
+    CORRUPT = 1
+    GAP = 2
+    SESSION = 3
+    VERSION = 4
+
+
+class Failure(IntEnum):
+    """Why a request was refused or failed."""
+
+    REQUEST = 1
+    LENGTH = 2
+    REGION = 3
+    RANGE = 4
+    READ_ONLY = 5
+    STATE = 6
+    VALUE = 7
+    NUMERIC = 8
+    MODEL = 9
+    UNSUPPORTED = 10
+    CRC = 11
+
+
+FAILURE_TEXT = {
+    Failure.REQUEST: "the firmware does not know this request; flash one of this version",
+    Failure.LENGTH: "the request has a wrong length; flash firmware of this version",
+    Failure.REGION: "the model has no such tensor; flash the firmware of this model",
+    Failure.RANGE: "offset and length reach beyond the tensor; flash the firmware of this model",
+    Failure.READ_ONLY: "the tensor cannot be written now; parameters are written by an upload",
+    Failure.STATE: "the board's parameters are incomplete because an upload was cut short; "
+    "upload them again or reset the model",
+    Failure.VALUE: "the learning rate is not a finite number",
+    Failure.NUMERIC: "the loss is not a finite number; nothing was updated. "
+    "Lower the learning rate or look for bad values in the data",
+    Failure.MODEL: "the model reported an error",
+    Failure.UNSUPPORTED: "this model or board does not support it",
+    Failure.CRC: "the parameters on the board are not those that were sent; upload them again",
+}
+
+
+class Region(IntEnum):
+    """Memory that can be read or written."""
+
+    INPUT = 0
+    LABEL = 1
+    OUTPUT = 2
+    PARAMETER = 3
+    SCALES = 4
+    PROFILE = 5
+
+
+class CounterKind(IntEnum):
+    """What the board's step counter counts."""
+
+    NONE = 0
+    INSTRUCTIONS = 1
+    CYCLES = 2
+    NANOSECONDS = 3
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What the board says of itself and its model.
+
+    Attributes:
+        protocol: Version of the protocol.
+        abi: ``OD_MODEL_ABI`` of the runtime and model.
+        model_id: 32 hexadecimal digits, as in the manifest.
+        model: Name of the model.
+        board: Name of the board.
+        counter: Unit of every `count`.
+        counter_resolution: Smallest difference of two counts, in that unit.
+        clock_hz: Of the CPU; 0 where unknown.
+        parameters_valid: False where an upload of parameters was cut short.
+        payload_bytes_max: The largest payload of a frame, both ways.
+        receive_bytes: What the board can hold while it is busy.
+        arena_bytes: Planned arena.
+        input_bytes: Of one packed sample.
+        label_bytes: Of one packed label.
+        output_count: Numbers in the output.
+        parameter_count: Tensors of parameters and optimiser state.
+        scale_count: Gradient scales.
+        profile_count: Operators in the profile; 0 where the board keeps none.
+        accumulation_steps: Samples an update; 1 where every step updates.
+        stack_bytes: Reserve checked at link time; 0 where unknown.
+        session_bytes: RAM of the link's session.
+    """
+
+    protocol: int
+    abi: int
+    model_id: str
+    model: str
+    board: str
+    counter: CounterKind
+    counter_resolution: int
+    clock_hz: int
+    parameters_valid: bool
+    payload_bytes_max: int
+    receive_bytes: int
+    arena_bytes: int
+    input_bytes: int
+    label_bytes: int
+    output_count: int
+    parameter_count: int
+    scale_count: int
+    profile_count: int
+    accumulation_steps: int
+    stack_bytes: int
+    session_bytes: int
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one sample gave.
+
+    Attributes:
+        loss: Loss of the sample.
+        predicted: Index of the largest output.
+        correct: Whether it is the label; False for a regression.
+        count: Ticks of the whole step, in the unit of `DeviceInfo.counter`, modulo 2**32.
+    """
+
+    loss: float
+    predicted: int
+    correct: bool
+    count: int
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Sums since the counters were reset, over training steps and evaluations.
+
+    Attributes:
+        trained: Training steps.
+        evaluated: Evaluations.
+        correct: Samples predicted right.
+        loss_sum: Sum of their losses.
+        saturated: Gradient elements that were clamped.
+        zeros: Gradient elements that rounded to 0 though they were not.
+    """
+
+    trained: int
+    evaluated: int
+    correct: int
+    loss_sum: float
+    saturated: int
+    zeros: int
+
+
+@dataclass(frozen=True)
+class MemoryUsage:
+    """Memory touched since it was painted.
+
+    Attributes:
+        arena_high_water_bytes: 1 + index of the last byte of the arena that changed.
+        stack_high_water_bytes: The most stack used; 0 where the board does not measure it.
+    """
+
+    arena_high_water_bytes: int
+    stack_high_water_bytes: int
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One region as the board describes it.
+
+    Attributes:
+        name: As in the manifest.
+        bytes: Its size.
+        dtype: ``od_dtype_t``; 255 where it is none of them.
+    """
+
+    name: str
+    bytes: int
+    dtype: int
+
+
+_INFO = struct.Struct("<I16sBBH13I")
+_RESULT = struct.Struct("<fIII")
+_COUNTERS = struct.Struct("<IIIdQQ")
+_MEMORY = struct.Struct("<II")
+_TENSOR = struct.Struct("<IB")
+_ERROR = struct.Struct("<BBHi")
+_ADDRESS = struct.Struct("<BBHI")
+ADDRESS_BYTES = _ADDRESS.size
+
+
+def _check(payload: bytes, fits: bool, what: str) -> None:
+    if not fits:
+        raise LinkError(
+            f"the board's {what} has an unexpected length of {len(payload)} bytes; "
+            "flash firmware of this version"
+        )
+
+
+def _name(payload: bytes, at: int, what: str) -> tuple[str, int]:
+    _check(payload, at < len(payload) and at + 1 + payload[at] <= len(payload), what)
+    end = at + 1 + payload[at]
+    return payload[at + 1 : end].decode("utf-8", "replace"), end
+
+
+def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
+    """Decode the payload of READY or of the reply to HELLO."""
+    _check(payload, len(payload) >= _INFO.size, "description")
+    abi, model_id, counter, valid, payload_bytes_max, *numbers = _INFO.unpack_from(payload)
+    model, end = _name(payload, _INFO.size, "description")
+    board, _ = _name(payload, end, "description")
+    return DeviceInfo(
+        protocol=protocol,
+        abi=abi,
+        model_id=model_id.hex(),
+        model=model,
+        board=board,
+        counter=CounterKind(counter) if counter in list(CounterKind) else CounterKind.NONE,
+        parameters_valid=bool(valid & 1),
+        payload_bytes_max=payload_bytes_max,
+        receive_bytes=numbers[0],
+        clock_hz=numbers[1],
+        counter_resolution=numbers[2],
+        arena_bytes=numbers[3],
+        input_bytes=numbers[4],
+        label_bytes=numbers[5],
+        output_count=numbers[6],
+        parameter_count=numbers[7],
+        scale_count=numbers[8],
+        profile_count=numbers[9],
+        accumulation_steps=numbers[10],
+        stack_bytes=numbers[11],
+        session_bytes=numbers[12],
+    )
+
+
+def decode_result(payload: bytes) -> StepResult:
+    """Decode the reply to TRAIN or EVALUATE."""
+    _check(payload, len(payload) == _RESULT.size, "result")
+    loss, predicted, correct, count = _RESULT.unpack(payload)
+    return StepResult(loss, predicted, bool(correct), count)
+
+
+def decode_counters(payload: bytes) -> Counters:
+    """Decode the reply to READ_COUNTERS."""
+    _check(payload, len(payload) == _COUNTERS.size, "counters")
+    return Counters(*_COUNTERS.unpack(payload))
+
+
+def decode_memory(payload: bytes) -> MemoryUsage:
+    """Decode the reply to MEMORY."""
+    _check(payload, len(payload) == _MEMORY.size, "memory usage")
+    return MemoryUsage(*_MEMORY.unpack(payload))
+
+
+def decode_tensor(payload: bytes) -> TensorInfo:
+    """Decode the reply to DESCRIBE."""
+    _check(payload, len(payload) >= _TENSOR.size, "tensor description")
+    size, dtype = _TENSOR.unpack_from(payload)
+    name, _ = _name(payload, _TENSOR.size, "tensor description")
+    return TensorInfo(name, size, dtype)
+
+
+def decode_error(payload: bytes) -> tuple[int, int]:
+    """Decode ERROR.
+
+    Returns:
+        The failure's number and its detail.
+    """
+    _check(payload, len(payload) == _ERROR.size, "error")
+    code, _, _, detail = _ERROR.unpack(payload)
+    return code, detail
+
+
+def encode_write(region: Region, index: int, offset: int, data: bytes) -> bytes:
+    """Payload of WRITE."""
+    return _ADDRESS.pack(region, 0, index, offset) + data
+
+
+def encode_read(region: Region, index: int, offset: int, length: int) -> bytes:
+    """Payload of READ."""
+    return _ADDRESS.pack(region, 0, index, offset) + struct.pack("<I", length)
+
+
+def encode_describe(region: Region, index: int) -> bytes:
+    """Payload of DESCRIBE."""
+    return struct.pack("<BBH", region, 0, index)

@@ -1,0 +1,232 @@
+"""Ways for bytes to reach a board: a serial port, or a child process that is the board."""
+
+import contextlib
+import errno
+import os
+import selectors
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import serial
+
+from ondevice.errors import LinkError
+
+_CHUNK_BYTES = 65536
+_STDERR_TAIL_BYTES = 4096
+
+
+class Transport(Protocol):
+    """A stream of bytes in both directions that may lose or change any of them.
+
+    Attributes:
+        name: What the user calls it, for messages.
+        bytes_per_s: Its rate; None where it is as fast as the computer.
+    """
+
+    name: str
+    bytes_per_s: float | None
+
+    def write(self, data: bytes) -> None:
+        """Send all of the data.
+
+        Raises:
+            LinkError: The other end is gone.
+        """
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        """Return what has arrived, at least one byte; empty after the timeout.
+
+        Raises:
+            LinkError: The other end is gone.
+        """
+
+    def close(self) -> None:
+        """Release it; a second call does nothing."""
+
+
+class SerialTransport:
+    """A serial port of this computer, or any URL that pyserial takes."""
+
+    def __init__(self, port: str, baud: int = 115200) -> None:
+        self.name = port
+        self.bytes_per_s: float | None = baud / 10  # a start and a stop bit around each byte
+        try:
+            self._serial = serial.serial_for_url(port, do_not_open=True)
+            self._serial.baudrate = baud
+            self._serial.timeout = 0
+            self._serial.write_timeout = 10
+            if "://" not in port:
+                self._serial.exclusive = True
+            self._serial.open()
+        except (serial.SerialException, ValueError, OSError) as error:
+            raise LinkError(_open_message(port, baud, error)) from error
+
+    def write(self, data: bytes) -> None:
+        """Send all of the data."""
+        try:
+            self._serial.write(data)
+            self._serial.flush()
+        except serial.SerialTimeoutException as error:
+            raise LinkError(
+                f"{self.name} takes no more bytes; unplug the board and plug it in again"
+            ) from error
+        except (serial.SerialException, OSError, TypeError) as error:
+            raise self._gone() from error
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        """Return what has arrived; empty after the timeout."""
+        try:
+            self._serial.timeout = timeout_s
+            first: bytes = self._serial.read(1)
+            if not first:
+                return b""
+            rest: bytes = self._serial.read(min(max_bytes - 1, self._serial.in_waiting))
+            return first + rest
+        except (serial.SerialException, OSError, TypeError) as error:
+            raise self._gone() from error
+
+    def close(self) -> None:
+        """Release the port."""
+        with contextlib.suppress(serial.SerialException, OSError):
+            self._serial.close()
+
+    def _gone(self) -> LinkError:
+        return LinkError(
+            f"{self.name} went away in the middle: the board was unplugged or another program "
+            "took the port; plug it in and start again"
+        )
+
+
+def _open_message(port: str, baud: int, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    text = str(error).lower()
+    if isinstance(error, ValueError):
+        return f"{port} at {baud} baud cannot be opened: {error}"
+    if number == errno.ENOENT:
+        return f"there is no serial port {port}; plug the board in and see `ondevice ports`"
+    if number == errno.EACCES:
+        return (
+            f"no permission to open {port}; add yourself to its group "
+            "(`sudo usermod -aG dialout $USER`) and log in again"
+        )
+    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text or "busy" in text:
+        return f"{port} is in use by another program; close it and start again"
+    return f"{port} cannot be opened: {error}"
+
+
+class ProcessTransport:
+    """A child process whose standard input and output are the board's UART.
+
+    It runs in a session of its own, so that Ctrl-C in the terminal does not reach it. Its standard
+    error goes to a file without a name, whose last line explains an early end.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, name: str | None = None, cwd: str | None = None
+    ) -> None:
+        self.name = name if name is not None else os.path.basename(argv[0])
+        self.bytes_per_s: float | None = None
+        self._received = bytearray()
+        self._closed = False
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                cwd=cwd,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise LinkError(
+                f"{argv[0]} cannot be started: {error.strerror}; is it installed?"
+            ) from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in = self._process.stdin.fileno()
+        self._out = self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._readable = selectors.DefaultSelector()
+        self._readable.register(self._out, selectors.EVENT_READ)
+        self._both = selectors.DefaultSelector()
+        self._both.register(self._out, selectors.EVENT_READ)
+        self._both.register(self._in, selectors.EVENT_WRITE)
+
+    def write(self, data: bytes) -> None:
+        """Send all of the data.
+
+        Takes in what the child sends meanwhile: it may not read on before it is rid of that.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(self._in, rest) :]
+            except BlockingIOError:
+                for key, _ in self._both.select(1.0):
+                    if key.fd == self._out:
+                        self._fill()
+            except (BrokenPipeError, ValueError) as error:
+                raise self._ended() from error
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        """Return what has arrived; empty after the timeout."""
+        if not self._received and self._readable.select(max(0.0, timeout_s)):
+            self._fill()
+        data = bytes(self._received[:max_bytes])
+        del self._received[:max_bytes]
+        return data
+
+    def close(self) -> None:
+        """End the child: it gets a second to end by itself, and another after SIGTERM."""
+        if self._closed:
+            return
+        self._closed = True
+        self._readable.close()
+        self._both.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        for end in (None, self._process.terminate, self._process.kill):
+            if end is not None:
+                end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+                break
+        self._stderr.close()
+
+    def _fill(self) -> None:
+        try:
+            data = os.read(self._out, _CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not data and not self._received:
+            raise self._ended()
+        self._received += data
+
+    def _ended(self) -> LinkError:
+        deadline = time.monotonic() + 1.0
+        while (status := self._process.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.005)  # its pipes close a moment before it has a status
+        if status is None:
+            how = "closed its output"
+        elif status < 0:
+            how = f"was ended by signal {-status}"
+        else:
+            how = f"ended with exit code {status}"
+        line = self._last_stderr_line()
+        return LinkError(f"{self.name} {how}" + (f": {line}" if line else " and said nothing"))
+
+    def _last_stderr_line(self) -> str:
+        size = os.fstat(self._stderr.fileno()).st_size
+        tail = os.pread(
+            self._stderr.fileno(), _STDERR_TAIL_BYTES, max(0, size - _STDERR_TAIL_BYTES)
+        )
+        lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "")
