@@ -1,0 +1,230 @@
+"""Settings of a run: a TOML file, overridden by the command line, as frozen dataclasses."""
+
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from ondevice.errors import UserError
+
+DEFAULT_BOARD = "qemu_f405"
+DEFAULT_EPOCHS = 3
+
+
+class ConfigError(UserError):
+    """A setting is unknown, of the wrong type or outside its range."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What is compiled; without `file`, the demo's model."""
+
+    file: Path | None = None
+    scheme: str = "full"
+    dtype: str = field(default="int8", metadata={"allowed": ("int8", "float32")})
+    loss: str = field(default="cross_entropy", metadata={"allowed": ("cross_entropy", "mse")})
+    optimizer: str = field(default="sgd", metadata={"allowed": ("sgd", "momentum")})
+    momentum: float = field(default=0.9, metadata={"minimum": 0.0, "maximum": 0.999})
+    accumulation_steps: int = field(default=1, metadata={"minimum": 1})
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on; without `file`, the demo's unseen wearer."""
+
+    file: Path | None = None
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Where it is trained."""
+
+    board: str = DEFAULT_BOARD
+    port: str | None = None
+    flash: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How it is trained. `steps` and `epochs` exclude each other."""
+
+    steps: int | None = field(default=None, metadata={"minimum": 1})
+    epochs: int | None = field(default=None, metadata={"minimum": 1})
+    learning_rate: float = field(default=0.01, metadata={"minimum": 0.0, "maximum": 1e6})
+    learning_rate_decay: bool = True
+    seed: int = field(default=0, metadata={"minimum": 0})
+    checkpoint_every_steps: int | None = field(default=None, metadata={"minimum": 1})
+
+    def total_steps(self, samples: int) -> int:
+        """Returns the number of training steps for a set of `samples`."""
+        if self.steps is not None:
+            return self.steps
+        return samples * (self.epochs if self.epochs is not None else DEFAULT_EPOCHS)
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Where results go: `directory`/DATE-`name`."""
+
+    directory: Path = Path("runs")
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run; one attribute a section of the TOML file."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+
+
+Overrides = Mapping[str, Mapping[str, object]]
+
+
+def load_config(path: Path | None = None, overrides: Overrides | None = None) -> Config:
+    """Reads a configuration file and lays command-line values over it.
+
+    Args:
+        path: TOML file, or None for the defaults. Its relative paths are relative to its folder.
+        overrides: Values by section and key; None means "not given". Relative paths are relative
+            to the working directory.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        ConfigError: Unreadable TOML, an unknown section or key, or a value of the wrong type or
+            range; the message names file, key, value and what is allowed.
+    """
+    config = Config()
+    if path is not None:
+        tables = _read_toml(path)
+        config = _apply(config, tables, str(path), path.parent)
+    given = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in (overrides or {}).items()
+    }
+    config = _apply(config, given, "command line", Path())
+    return config
+
+
+def config_to_toml(config: Config) -> str:
+    """Prints a configuration as TOML that `load_config` reads back from any folder."""
+    lines: list[str] = []
+    for section, values in asdict(config).items():
+        lines.append(f"[{section}]")
+        for key, value in values.items():
+            if value is not None:
+                lines.append(f"{key} = {_toml_value(value)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+
+
+def _apply(config: Config, tables: Mapping[str, Any], origin: str, folder: Path) -> Config:
+    sections = [item.name for item in fields(Config)]
+    for section, values in tables.items():
+        if section not in sections:
+            raise ConfigError(_unknown(origin, "section", section, sections))
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                f"{origin}: {section} = {values!r} stands outside a section; "
+                f"write it under one of: {', '.join(f'[{name}]' for name in sections)}"
+            )
+        current = getattr(config, section)
+        kinds = get_type_hints(type(current))
+        known = {item.name: item for item in fields(current)}
+        changes: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in known:
+                raise ConfigError(_unknown(origin, f"key in [{section}]", key, list(known)))
+            culprit = f"{origin}: {section}.{key} = {value!r}"
+            typed = _typed(value, kinds[key], culprit, folder)
+            _check_range(typed, known[key].metadata, culprit)
+            changes[key] = typed
+        if section == "training":
+            changes = _exclusive_length(changes, origin)
+        if section == "model" and "scheme" in changes:
+            changes["scheme"] = _anchored_scheme(changes["scheme"], folder)
+        config = replace(config, **{section: replace(current, **changes)})
+    return config
+
+
+def _unknown(origin: str, what: str, name: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{origin}: unknown {what}: {name!r}; allowed: {', '.join(allowed)}{hint}"
+
+
+def _typed(value: object, kind: Any, culprit: str, folder: Path) -> object:
+    """Returns `value` as the field's type, or raises."""
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(choice for choice in get_args(kind) if choice is not type(None))
+    if kind is Path and isinstance(value, str | Path):
+        if str(value) == "":
+            raise ConfigError(f"{culprit}: the path is empty")
+        return folder / Path(value).expanduser()
+    # TOML and Python agree that true is not 1 here, although bool is a subclass of int.
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    names = {Path: "a path", float: "a number", int: "an integer", bool: "true or false"}
+    raise ConfigError(f"{culprit}: must be {names.get(kind, 'a string')}")
+
+
+def _check_range(value: object, rules: Mapping[str, Any], culprit: str) -> None:
+    if "allowed" in rules and value not in rules["allowed"]:
+        raise ConfigError(f"{culprit}: allowed: {', '.join(rules['allowed'])}")
+    if isinstance(value, int | float):
+        lowest, highest = rules.get("minimum", -math.inf), rules.get("maximum", math.inf)
+        if not lowest <= value <= highest:  # also refuses NaN
+            limit = f"at least {lowest}" + (f" and at most {highest}" if highest < math.inf else "")
+            raise ConfigError(f"{culprit}: must be {limit}")
+
+
+def _exclusive_length(changes: dict[str, Any], origin: str) -> dict[str, Any]:
+    """A later `steps` replaces an earlier `epochs` and the reverse; both at once is a mistake."""
+    if "steps" in changes and "epochs" in changes:
+        raise ConfigError(f"{origin}: training.steps and training.epochs exclude each other")
+    if "steps" in changes:
+        return {**changes, "epochs": None}
+    if "epochs" in changes:
+        return {**changes, "steps": None}
+    return changes
+
+
+def _anchored_scheme(scheme: str, folder: Path) -> str:
+    """The file of `sparse:FILE` is relative to the configuration that names it."""
+    kind, separator, file = scheme.partition(":")
+    return f"{kind}:{folder / Path(file).expanduser()}" if separator and file else scheme
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Path):
+        return json.dumps(str(value.absolute()), ensure_ascii=False)
+    if isinstance(value, str):
+        kind, separator, file = value.partition(":")
+        if kind == "sparse" and separator:
+            value = f"sparse:{Path(file).absolute()}"
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)

@@ -1,0 +1,117 @@
+"""A run for human eyes: live progress on a terminal, a few plain lines elsewhere."""
+
+from collections.abc import Callable
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ondevice.events import Ended, Evaluated, Event, Started, StepTrained
+
+PLAIN_LINES = 10  # progress lines of a whole run where there is no terminal
+RUNNING_WINDOW = 50  # samples in the running loss and accuracy
+
+
+def format_bytes(count: int) -> str:
+    """Returns a size as 1,234 B or 12.3 KB (1 KB = 1024 B)."""
+    return f"{count:,} B" if count < 10_000 else f"{count / 1024:,.1f} KB"
+
+
+def format_evaluation(event: Evaluated) -> str:
+    """Returns a measurement in words."""
+    if event.accuracy is None:
+        return f"loss {event.loss:.4f} over {event.samples} held-out samples"
+    return (
+        f"accuracy {100 * event.accuracy:.1f} % "
+        f"({event.correct} of {event.samples} held-out samples), loss {event.loss:.3f}"
+    )
+
+
+class TrainingDisplay:
+    """Shows events; use as a context so that the terminal is left in order.
+
+    Args:
+        console: Where to write; live progress if it is a terminal.
+        clock: Seconds, monotonic; for the rate.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._progress: Progress | None = None
+        self._started: Started | None = None
+        self._begun_s = 0.0
+        self._loss = 0.0
+        self._accuracy = 0.0
+        self._shown_s = float("-inf")
+
+    def __enter__(self) -> "TrainingDisplay":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop()
+
+    def on_event(self, event: Event) -> None:
+        """Shows one event."""
+        if isinstance(event, StepTrained):
+            self._step(event)
+        elif isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Evaluated):
+            words = {"before": "Before training", "epoch": "So far", "after": "After training"}
+            self._console.print(f"{words[event.moment]}: {format_evaluation(event)}")
+        elif isinstance(event, Ended):
+            self._stop()
+
+    def _start(self, event: Started) -> None:
+        self._started = event
+        self._console.print(
+            f"Training {event.model} ({event.dtype}, update {event.scheme}) on {event.board}: "
+            f"{event.total_steps} steps over {event.samples} samples, "
+            f"learning rate {event.learning_rate:g}, seed {event.seed}, "
+            f"planned RAM {format_bytes(event.planned_ram_bytes)}"
+        )
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("training"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._progress.add_task("training", total=event.total_steps, figures="")
+            self._progress.start()
+
+    def _step(self, event: StepTrained) -> None:
+        now = self._clock()
+        if event.step == 1:
+            self._begun_s = now
+        weight = 1.0 / min(event.step, RUNNING_WINDOW)
+        self._loss += weight * (event.loss - self._loss)
+        self._accuracy += weight * (event.correct - self._accuracy)
+        assert self._started is not None  # Started is always the first event
+        total = self._started.total_steps
+        if self._progress is not None:
+            # Rich redraws ten times a second; formatting each step would slow a fast board.
+            if now - self._shown_s >= 0.1 or event.step == total:
+                self._shown_s = now
+                task = self._progress.task_ids[0]
+                self._progress.update(task, completed=event.step, figures=self._figures(event, now))
+        elif event.step * PLAIN_LINES // total > (event.step - 1) * PLAIN_LINES // total:
+            self._console.print(f"step {event.step}/{total}: {self._figures(event, now)}")
+
+    def _figures(self, event: StepTrained, now: float) -> str:
+        assert self._started is not None
+        parts = [f"loss {self._loss:.3f}", f"accuracy {100 * self._accuracy:.0f} %"]
+        if now > self._begun_s and event.step > 1:
+            parts.append(f"{(event.step - 1) / (now - self._begun_s):.0f} samples/s")
+        if event.count is not None:
+            parts.append(f"{event.count:,} {self._started.counter}/step")
+        parts.append(f"RAM {format_bytes(self._started.planned_ram_bytes)}")
+        return ", ".join(parts)
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,126 @@
+"""The folder that a run leaves behind: DATE-NAME with settings, metrics, checkpoint and plot."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ondevice.atomic_file import write_text_atomically
+from ondevice.checkpoint import checkpoint_from_device, save_checkpoint
+from ondevice.config import Config, config_to_toml
+from ondevice.errors import UserError
+from ondevice.events import Ended, Evaluated, Event, ParametersRead, StepTrained, event_record
+
+
+class RunFolder:
+    """Writes a run's files as its events arrive.
+
+    Every file is whole at any time: `metrics.jsonl` grows by whole lines, all others are replaced
+    in one piece.
+
+    Attributes:
+        path: The folder.
+        checkpoint: Path of the newest checkpoint, None before the first.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.checkpoint: Path | None = None
+        self._manifest = manifest
+        self._losses: list[float] = []
+        self._correct: list[bool] = []
+        self._evaluations: list[Evaluated] = []
+        self._metrics = os.open(
+            path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
+        )
+
+    def on_event(self, event: Event) -> None:
+        """Records one event."""
+        if isinstance(event, ParametersRead):
+            path = self.path / "checkpoint.npz"
+            save_checkpoint(
+                path, checkpoint_from_device(self._manifest, event.step, event.parameters)
+            )
+            self.checkpoint = path
+        elif isinstance(event, StepTrained):
+            self._losses.append(event.loss)
+            self._correct.append(event.correct)
+        elif isinstance(event, Evaluated):
+            self._evaluations.append(event)
+        record = event_record(event)
+        if record is not None:
+            # One write a line: a killed process leaves whole lines.
+            os.write(self._metrics, (json.dumps(record) + "\n").encode())
+        if isinstance(event, Ended):
+            self.draw()
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes the run's figures as summary.json."""
+        write_text_atomically(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
+
+    def draw(self) -> None:
+        """Draws curves.png from the steps so far; nothing where there are none."""
+        if not self._losses:
+            return
+        # Matplotlib takes half a second to import: not for those who train without a folder.
+        from ondevice.plot import write_curves
+
+        manifest = self._manifest
+        write_curves(
+            self.path / "curves.png",
+            np.array(self._losses),
+            np.array(self._correct),
+            self._evaluations,
+            f"{manifest['name']}, {manifest['dtype']}, update {manifest['scheme']['name']}",
+        )
+
+    def close(self) -> None:
+        """Closes the metrics file; may be called twice."""
+        if self._metrics >= 0:
+            os.close(self._metrics)
+            self._metrics = -1
+
+
+def create_run_folder(config: Config, manifest: Mapping[str, Any], now: datetime) -> RunFolder:
+    """Creates the folder with config.toml and manifest.json in it.
+
+    Args:
+        config: As used; its output section says where.
+        manifest: Of the compiled model; its name is the default name.
+        now: Becomes the DATE of the name.
+
+    Raises:
+        UserError: The folder cannot be created.
+    """
+    name = config.output.name or str(manifest["name"])
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise UserError(f"run name {name!r}: allowed are letters, digits and _ . + -")
+    stem = f"{now:%Y%m%d-%H%M%S}-{name}"
+    try:
+        config.output.directory.mkdir(parents=True, exist_ok=True)
+        path = _first_free(config.output.directory, stem)
+        write_text_atomically(path / "config.toml", config_to_toml(config))
+        write_text_atomically(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        return RunFolder(path, manifest)
+    except OSError as error:
+        raise UserError(
+            f"{config.output.directory}: cannot write results there: {error.strerror}; "
+            "choose another folder with --output"
+        ) from error
+
+
+def _first_free(directory: Path, stem: str) -> Path:
+    """Creates directory/stem, or stem-2, stem-3... where another run of that second has it."""
+    number = 1
+    while True:
+        path = directory / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1

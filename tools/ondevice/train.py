@@ -1,0 +1,274 @@
+"""The training loop: one sample a step, on the device. No display, no files: only events."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from ondevice_compiler.samples import pack_label, pack_sample
+
+from ondevice.config import TrainingSettings
+from ondevice.data import Dataset, check_dataset
+from ondevice.errors import UserError
+from ondevice.events import Ended, Evaluated, Event, Moment, ParametersRead, Started, StepTrained
+from ondevice.link.messages import CounterKind, DeviceInfo, StepResult
+
+OnEvent = Callable[[Event], None]
+
+# Wall time of a simulator or of the host says nothing of the microcontroller.
+_COUNTER_UNITS = {CounterKind.INSTRUCTIONS: "instructions", CounterKind.CYCLES: "cycles"}
+
+
+class WrongFirmwareError(UserError):
+    """The device runs another model than the one to be trained."""
+
+
+class TrainingDevice(Protocol):
+    """The part of a device that the loop uses; `ondevice.link.device.Device` is one."""
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What the board says of itself and its model."""
+
+    def train(self, sample: bytes, label: bytes, learning_rate: float) -> StepResult:
+        """One forward, backward and update (or accumulation)."""
+
+    def evaluate(self, sample: bytes, label: bytes) -> StepResult:
+        """Forward and loss only."""
+
+    def apply(self, learning_rate: float) -> object:
+        """Update from the accumulated gradient."""
+
+    def read_parameters(self) -> Sequence[bytes]:
+        """All trained parameters, in the manifest's order."""
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a run gave.
+
+    Attributes:
+        before: Evaluation of the untouched model, None where not asked for or interrupted.
+        after: Evaluation after the last step, likewise.
+        steps: Training steps done.
+        losses: float64 [steps], each before its update.
+        correct: bool [steps], each before its update.
+        counts: int64 [steps], instructions or cycles; empty where the device counts neither.
+        parameters: As on the device at the end.
+        interrupted: The person stopped it.
+    """
+
+    before: Evaluated | None
+    after: Evaluated | None
+    steps: int
+    losses: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+    parameters: Sequence[bytes]
+    interrupted: bool
+
+
+def check_firmware(device: TrainingDevice, manifest: Mapping[str, Any]) -> None:
+    """Checks that the device runs the model of the manifest.
+
+    Raises:
+        WrongFirmwareError: It runs another one; the message says which command flashes it.
+    """
+    if device.info.model_id != manifest["model_id"]:
+        raise WrongFirmwareError(
+            f"the {device.info.board} board runs model {device.info.model_id}, but these settings "
+            f"give model {manifest['model_id']} ({manifest['name']!r}); to put it on the board, add "
+            "--flash, or run `ondevice flash` with the same options"
+        )
+
+
+def sample_order(samples: int, total_steps: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Yields (epoch from 1, sample index): each epoch a new permutation from one seeded generator.
+
+    The order depends on `samples` and `seed` only, so a longer run begins like a shorter one.
+    """
+    generator = np.random.default_rng(seed)
+    step = 0
+    epoch = 0
+    while step < total_steps:
+        epoch += 1
+        for sample in generator.permutation(samples)[: total_steps - step]:
+            step += 1
+            yield epoch, int(sample)
+
+
+def learning_rate_at(settings: TrainingSettings, step: int, total_steps: int) -> float:
+    """Returns the learning rate of a step (from 1): constant, or falling linearly towards 0."""
+    if not settings.learning_rate_decay:
+        return settings.learning_rate
+    return settings.learning_rate * (1.0 - (step - 1) / total_steps)
+
+
+def evaluate(
+    device: TrainingDevice,
+    manifest: Mapping[str, Any],
+    samples: Sequence[tuple[bytes, bytes]],
+    moment: Moment = "after",
+    step: int = 0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluated | None:
+    """Measures accuracy and loss on the device.
+
+    Args:
+        device: Running the manifest's model.
+        manifest: Of the compiled model.
+        samples: Packed by `pack_samples`; at least one.
+        moment: Goes into the result.
+        step: Goes into the result.
+        should_stop: Asked before each sample.
+
+    Returns:
+        The measurement, or None where it was stopped.
+    """
+    correct = 0
+    loss = 0.0
+    for sample, label in samples:
+        if should_stop():
+            return None
+        result = device.evaluate(sample, label)
+        correct += result.correct
+        loss += result.loss
+    is_class = manifest["label"]["kind"] == "class"
+    accuracy = correct / len(samples) if is_class else None
+    return Evaluated(moment, step, len(samples), correct, accuracy, loss / len(samples))
+
+
+def pack_samples(
+    manifest: Mapping[str, Any], x: NDArray[np.float32], y: NDArray[Any]
+) -> list[tuple[bytes, bytes]]:
+    """Packs samples and labels into the bytes that the device takes."""
+    return [
+        (pack_sample(manifest, sample), pack_label(manifest, label))
+        for sample, label in zip(x, y, strict=True)
+    ]
+
+
+def run_training(
+    device: TrainingDevice,
+    manifest: Mapping[str, Any],
+    data: Dataset,
+    settings: TrainingSettings,
+    on_event: OnEvent = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    evaluate_each_epoch: bool = False,
+) -> TrainingOutcome:
+    """Evaluates, trains one sample a step, evaluates again; leaves the result on the device.
+
+    Args:
+        device: Running the manifest's model, in the state to start from.
+        manifest: Of the compiled model.
+        data: Training and held-out samples.
+        settings: Length, learning rate, seed.
+        on_event: Called with each event in order, in this thread. An exception in it ends the run.
+        should_stop: Asked between steps; True ends the run after the current step, with the
+            parameters read.
+        evaluate_each_epoch: Also measures after every epoch but the last.
+
+    Returns:
+        What the run gave, on the device's own figures.
+
+    Raises:
+        WrongFirmwareError: The device runs another model.
+        DataError: The data does not fit the model.
+        UserError: The link broke or the device failed; the last `ParametersRead` is still good.
+    """
+    check_firmware(device, manifest)
+    check_dataset(data, manifest)
+    total_steps = settings.total_steps(len(data.x))
+    accumulation_steps = int(manifest["optimizer"].get("accumulation_steps", 1))
+    checkpoint_every_steps = settings.checkpoint_every_steps or len(data.x)
+    counts_something = device.info.counter in _COUNTER_UNITS
+    on_event(_started(device, manifest, data, settings, total_steps))
+
+    training = pack_samples(manifest, data.x, data.y)
+    testing = pack_samples(manifest, data.x_test, data.y_test)
+    losses = np.zeros(total_steps)
+    correct = np.zeros(total_steps, dtype=np.bool_)
+    counts = np.zeros(total_steps if counts_something else 0, dtype=np.int64)
+
+    before = evaluate(device, manifest, testing, "before", 0, should_stop)
+    if before is not None:
+        on_event(before)
+
+    step = 0
+    previous_epoch = 1
+    for epoch, sample in sample_order(len(data.x), total_steps, settings.seed):
+        if should_stop():
+            break
+        if evaluate_each_epoch and epoch != previous_epoch:
+            measured = evaluate(device, manifest, testing, "epoch", step, should_stop)
+            if measured is None:
+                break
+            on_event(measured)
+        previous_epoch = epoch
+        learning_rate = learning_rate_at(settings, step + 1, total_steps)
+        result = device.train(*training[sample], learning_rate)
+        step += 1
+        if accumulation_steps > 1 and (step % accumulation_steps == 0 or step == total_steps):
+            device.apply(learning_rate)
+        losses[step - 1] = result.loss
+        correct[step - 1] = result.correct
+        if counts_something:
+            counts[step - 1] = result.count
+        on_event(
+            StepTrained(
+                step,
+                epoch,
+                sample,
+                learning_rate,
+                result.loss,
+                result.correct,
+                result.count if counts_something else None,
+            )
+        )
+        if step % checkpoint_every_steps == 0 and step < total_steps:
+            on_event(ParametersRead(step, tuple(device.read_parameters())))
+
+    parameters = tuple(device.read_parameters())
+    on_event(ParametersRead(step, parameters))
+    after = None
+    if step == total_steps:
+        after = evaluate(device, manifest, testing, "after", step, should_stop)
+    if after is not None:
+        on_event(after)
+    interrupted = after is None
+    on_event(Ended(step, interrupted))
+    return TrainingOutcome(
+        before,
+        after,
+        step,
+        losses[:step],
+        correct[:step],
+        counts[:step],
+        parameters,
+        interrupted,
+    )
+
+
+def _started(
+    device: TrainingDevice,
+    manifest: Mapping[str, Any],
+    data: Dataset,
+    settings: TrainingSettings,
+    total_steps: int,
+) -> Started:
+    return Started(
+        model_id=str(manifest["model_id"]),
+        model=str(manifest["name"]),
+        board=device.info.board,
+        dtype=str(manifest["dtype"]),
+        scheme=str(manifest["scheme"]["name"]),
+        samples=len(data.x),
+        test_samples=len(data.x_test),
+        total_steps=total_steps,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        counter=_COUNTER_UNITS.get(device.info.counter, ""),
+        planned_ram_bytes=int(manifest["memory"]["ram_bytes"]),
+    )
