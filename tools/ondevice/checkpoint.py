@@ -1,7 +1,8 @@
 """Trained parameters in a file that belongs to one compiled model.
 
-An .npz without pickles: `format`, `model_id`, `step`, `names`, `sha256`, and one array
-`parameter_0000`... a parameter, in the manifest's order, dtype and shape.
+An .npz without pickles: `format`, `model_id`, `step`, `names`, `scales` (the gradient
+scales' bytes), `sha256`, and one array `parameter_0000`... a parameter, in the manifest's order,
+dtype and shape.
 """
 
 import hashlib
@@ -35,12 +36,14 @@ class Checkpoint:
         step: Training steps done when they were read.
         names: One a parameter, in the manifest's order.
         arrays: One a parameter, little-endian, in the manifest's dtype and shape.
+        scales: Gradient scales (``od_grad_scale_t[]``), to go on where this ended; may be empty.
     """
 
     model_id: str
     step: int
     names: tuple[str, ...]
     arrays: tuple[NDArray[Any], ...]
+    scales: bytes = b""
 
     def parameter_bytes(self) -> list[bytes]:
         """Returns each parameter as the bytes that the device takes."""
@@ -48,7 +51,7 @@ class Checkpoint:
 
 
 def checkpoint_from_device(
-    manifest: Mapping[str, Any], step: int, parameters: Sequence[bytes]
+    manifest: Mapping[str, Any], step: int, parameters: Sequence[bytes], scales: bytes = b""
 ) -> Checkpoint:
     """Gives the bytes read from a device their names, dtypes and shapes.
 
@@ -72,7 +75,7 @@ def checkpoint_from_device(
         # A packed layout has no shape of its own; its bytes are kept as they are.
         arrays.append(flat.reshape(shape) if flat.size == int(np.prod(shape)) else flat)
     return Checkpoint(
-        str(manifest["model_id"]), step, tuple(e["name"] for e in entries), tuple(arrays)
+        str(manifest["model_id"]), step, tuple(e["name"] for e in entries), tuple(arrays), scales
     )
 
 
@@ -88,6 +91,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "model_id": np.str_(checkpoint.model_id),
         "step": np.int64(checkpoint.step),
         "names": np.array(checkpoint.names, dtype=np.str_),
+        "scales": np.frombuffer(checkpoint.scales, dtype=np.uint8),
         "sha256": np.str_(_digest(checkpoint)),
     }
     content.update({_key(i): array for i, array in enumerate(checkpoint.arrays)})
@@ -114,6 +118,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 step=int(file["step"]),
                 names=names,
                 arrays=tuple(file[_key(i)] for i in range(len(names))),
+                scales=file["scales"].tobytes(),
             )
             digest = str(file["sha256"])
     except FileNotFoundError as error:
@@ -160,4 +165,5 @@ def _digest(checkpoint: Checkpoint) -> str:
     for name, array in zip(checkpoint.names, checkpoint.arrays, strict=True):
         digest.update(f"{name}\n{array.dtype.str}\n{list(array.shape)}\n".encode())
         digest.update(array.tobytes())
+    digest.update(checkpoint.scales)
     return digest.hexdigest()

@@ -75,6 +75,7 @@ class ParametersRead:
 
     step: int
     parameters: Sequence[bytes]
+    scales: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,10 @@ class RunFolder:
         """Records one event."""
         if isinstance(event, ParametersRead):
             path = self.path / "checkpoint.npz"
-            save_checkpoint(
-                path, checkpoint_from_device(self._manifest, event.step, event.parameters)
+            checkpoint = checkpoint_from_device(
+                self._manifest, event.step, event.parameters, event.scales
             )
+            save_checkpoint(path, checkpoint)
             self.checkpoint = path
         elif isinstance(event, StepTrained):
             self._losses.append(event.loss)

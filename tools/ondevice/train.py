@@ -12,7 +12,8 @@ from ondevice.config import TrainingSettings
 from ondevice.data import Dataset, check_dataset
 from ondevice.errors import UserError
 from ondevice.events import Ended, Evaluated, Event, Moment, ParametersRead, Started, StepTrained
-from ondevice.link.messages import CounterKind, DeviceInfo, StepResult
+from ondevice.link.device import PAINT_A, PAINT_B
+from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
 
 OnEvent = Callable[[Event], None]
 
@@ -31,17 +32,38 @@ class TrainingDevice(Protocol):
     def info(self) -> DeviceInfo:
         """What the board says of itself and its model."""
 
-    def train(self, sample: bytes, label: bytes, learning_rate: float) -> StepResult:
+    def write_input(self, data: bytes) -> None:
+        """Put one packed sample into the model's input."""
+
+    def write_label(self, data: bytes) -> None:
+        """Put one packed label into the model's label."""
+
+    def train(self, learning_rate: float) -> StepResult:
         """One forward, backward and update (or accumulation)."""
 
-    def evaluate(self, sample: bytes, label: bytes) -> StepResult:
+    def evaluate(self) -> StepResult:
         """Forward and loss only."""
 
     def apply(self, learning_rate: float) -> object:
         """Update from the accumulated gradient."""
 
     def read_parameters(self) -> Sequence[bytes]:
-        """All trained parameters, in the manifest's order."""
+        """All trained parameters and optimiser state, in the manifest's order."""
+
+    def read_scales(self) -> bytes:
+        """The gradient scales; empty where there are none."""
+
+    def counters(self) -> Counters:
+        """Sums since `reset_counters`."""
+
+    def reset_counters(self) -> None:
+        """Set all counters to 0."""
+
+    def paint(self, pattern: int) -> None:
+        """Fill the arena and the unused stack with a pattern."""
+
+    def memory(self) -> MemoryUsage:
+        """Measure the memory touched since `paint`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +78,8 @@ class TrainingOutcome:
         correct: bool [steps], each before its update.
         counts: int64 [steps], instructions or cycles; empty where the device counts neither.
         parameters: As on the device at the end.
+        counters: The device's own, over the training steps.
+        memory: The most that training steps touched, on the device.
         interrupted: The person stopped it.
     """
 
@@ -66,6 +90,8 @@ class TrainingOutcome:
     correct: NDArray[np.bool_]
     counts: NDArray[np.int64]
     parameters: Sequence[bytes]
+    counters: Counters
+    memory: MemoryUsage
     interrupted: bool
 
 
@@ -77,9 +103,10 @@ def check_firmware(device: TrainingDevice, manifest: Mapping[str, Any]) -> None:
     """
     if device.info.model_id != manifest["model_id"]:
         raise WrongFirmwareError(
-            f"the {device.info.board} board runs model {device.info.model_id}, but these settings "
-            f"give model {manifest['model_id']} ({manifest['name']!r}); to put it on the board, add "
-            "--flash, or run `ondevice flash` with the same options"
+            f"the {device.info.board} board runs model {device.info.model!r} "
+            f"({device.info.model_id}), but these settings give {manifest['name']!r} "
+            f"({manifest['model_id']}); put it on the board with --flash, or with "
+            "`ondevice flash` and the same options"
         )
 
 
@@ -131,7 +158,9 @@ def evaluate(
     for sample, label in samples:
         if should_stop():
             return None
-        result = device.evaluate(sample, label)
+        device.write_input(sample)
+        device.write_label(label)
+        result = device.evaluate()
         correct += result.correct
         loss += result.loss
     is_class = manifest["label"]["kind"] == "class"
@@ -196,9 +225,12 @@ def run_training(
     if before is not None:
         on_event(before)
 
+    device.reset_counters()
+    device.paint(PAINT_A)
+    memory = MemoryUsage(0, 0)
     step = 0
     previous_epoch = 1
-    for epoch, sample in sample_order(len(data.x), total_steps, settings.seed):
+    for epoch, chosen in sample_order(len(data.x), total_steps, settings.seed):
         if should_stop():
             break
         if evaluate_each_epoch and epoch != previous_epoch:
@@ -208,7 +240,10 @@ def run_training(
             on_event(measured)
         previous_epoch = epoch
         learning_rate = learning_rate_at(settings, step + 1, total_steps)
-        result = device.train(*training[sample], learning_rate)
+        sample, label = training[chosen]
+        device.write_input(sample)
+        device.write_label(label)
+        result = device.train(learning_rate)
         step += 1
         if accumulation_steps > 1 and (step % accumulation_steps == 0 or step == total_steps):
             device.apply(learning_rate)
@@ -216,22 +251,20 @@ def run_training(
         correct[step - 1] = result.correct
         if counts_something:
             counts[step - 1] = result.count
+        count = result.count if counts_something else None
         on_event(
-            StepTrained(
-                step,
-                epoch,
-                sample,
-                learning_rate,
-                result.loss,
-                result.correct,
-                result.count if counts_something else None,
-            )
+            StepTrained(step, epoch, chosen, learning_rate, result.loss, result.correct, count)
         )
+        if step == total_steps // 2:
+            memory = device.memory()
+            device.paint(PAINT_B)  # finds the bytes whose value was PAINT_A itself
         if step % checkpoint_every_steps == 0 and step < total_steps:
-            on_event(ParametersRead(step, tuple(device.read_parameters())))
+            on_event(ParametersRead(step, tuple(device.read_parameters()), device.read_scales()))
 
+    memory = _larger(memory, device.memory())
+    counters = device.counters()
     parameters = tuple(device.read_parameters())
-    on_event(ParametersRead(step, parameters))
+    on_event(ParametersRead(step, parameters, device.read_scales()))
     after = None
     if step == total_steps:
         after = evaluate(device, manifest, testing, "after", step, should_stop)
@@ -240,14 +273,23 @@ def run_training(
     interrupted = after is None
     on_event(Ended(step, interrupted))
     return TrainingOutcome(
-        before,
-        after,
-        step,
-        losses[:step],
-        correct[:step],
-        counts[:step],
-        parameters,
-        interrupted,
+        before=before,
+        after=after,
+        steps=step,
+        losses=losses[:step],
+        correct=correct[:step],
+        counts=counts[:step],
+        parameters=parameters,
+        counters=counters,
+        memory=memory,
+        interrupted=interrupted,
+    )
+
+
+def _larger(first: MemoryUsage, second: MemoryUsage) -> MemoryUsage:
+    return MemoryUsage(
+        max(first.arena_high_water_bytes, second.arena_high_water_bytes),
+        max(first.stack_high_water_bytes, second.stack_high_water_bytes),
     )
 
 
