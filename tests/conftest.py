@@ -1,0 +1,45 @@
+"""Fixtures that several test files share."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME_SOURCES = sorted((ROOT / "runtime" / "src").glob("*.c"))
+SANITIZED = [
+    "-std=c99",
+    "-D_POSIX_C_SOURCE=200809L",
+    "-O1",
+    "-g",
+    "-ffp-contract=off",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+]
+
+
+@pytest.fixture(scope="session")
+def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Builds tests/c/NAME.c with the fake model and the runtime, under the sanitizers."""
+    folder = tmp_path_factory.mktemp("c")
+    built: dict[str, Path] = {}
+
+    def compile_program(name: str) -> Path:
+        if name not in built:
+            sources = [ROOT / "tests" / "c" / f"{file}.c" for file in (name, "fake_model")]
+            includes = [f"-I{ROOT / 'runtime' / 'include'}", f"-I{ROOT / 'tests' / 'c'}"]
+            program = folder / name
+            subprocess.run(
+                ["gcc", *SANITIZED, *includes, *sources, *RUNTIME_SOURCES, "-o", program, "-lm"],
+                check=True,
+            )
+            built[name] = program
+        return built[name]
+
+    return compile_program
