@@ -1,0 +1,225 @@
+"""Builds one TIR function: a reduction per output element, then an epilogue that stores it.
+
+Almost every kernel of a training step has this shape: accumulate over a window, then requantise,
+clamp, mask or update in place. The builder keeps the accumulator in a register by computing the
+reduction inside the innermost loop of the epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+import tvm.tirx.script.builder as T
+from numpy.typing import NDArray
+from tvm import s_tir
+from tvm.script.ir_builder import IRBuilder
+
+from ondevice_compiler.program import Tensor
+
+Expr = Any  # A TIR expression, or a number that TIR lifts to one.
+Axes = Mapping[str, int]
+
+LARGEST_FLOAT32 = 3.4028234663852886e38  # Stands for "no upper bound" in a clip.
+
+
+@dataclass(frozen=True)
+class TensorArgument:
+    """The tensor's address."""
+
+    tensor: str
+
+
+@dataclass(frozen=True)
+class TableArgument:
+    """A constant table; equal tables are emitted once."""
+
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ScalarArgument:
+    """An integer or float32 constant."""
+
+    value: float
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ScaleArgument:
+    """The address of the `od_grad_scale_t` of an int8 gradient tensor."""
+
+    gradient: str
+
+
+@dataclass(frozen=True)
+class ShiftArgument:
+    """Exponent of one gradient tensor minus that of another, known at run time."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class RateArgument:
+    """Learning rate in units of an int8 gradient's integers (float32: the learning rate itself)."""
+
+    gradient: str | None
+    factor: float = 1.0
+
+
+Argument = (
+    TensorArgument | TableArgument | ScalarArgument | ScaleArgument | ShiftArgument | RateArgument
+)
+
+
+class KernelBuilder:
+    """Collects parameters and blocks of one kernel; `finish` returns the scheduled function.
+
+    Args:
+        name: Name of the function.
+        immediate: Scalars become constants instead of parameters. The Relax VM, which runs
+            kernels for calibration, passes only tensors.
+    """
+
+    def __init__(self, name: str, immediate: bool = False) -> None:
+        self.name = name
+        self.written: list[str] = []
+        self.arguments: list[Argument] = []
+        self._immediate = immediate
+        self._reductions: list[tuple[str, int]] = []
+        self._stack = ExitStack()
+        self._builder = self._stack.enter_context(IRBuilder())
+        self._function = T.prim_func(s_tir=True)
+        self._function.__enter__()
+        T.func_name(name)
+
+    def tensor(self, name: str, tensor: Tensor, written: bool = False) -> Any:
+        """Adds a tensor parameter; only `written` ones are not const in the C."""
+        if written:
+            self.written.append(name)
+        self.arguments.append(TensorArgument(tensor.name))
+        return T.arg(name, T.buffer(tensor.shape, tensor.dtype))
+
+    def table(self, name: str, values: NDArray[Any]) -> Any:
+        """Adds a parameter for a constant table, which is emitted beside the kernels."""
+        self.arguments.append(TableArgument(values))
+        return T.arg(name, T.buffer(values.shape, str(values.dtype)))
+
+    def scalar(self, name: str, dtype: str, value: float) -> Expr:
+        """Adds a scalar parameter, or the constant `value` where scalars are immediate."""
+        if self._immediate:
+            return tvm.tirx.const(value, dtype)
+        self.arguments.append(ScalarArgument(value, dtype))
+        return T.arg(name, getattr(T, dtype)())
+
+    def rate(self, gradient: str | None, factor: float = 1.0) -> Expr:
+        """Adds the learning rate, times `factor`, in units of `gradient`'s integers."""
+        self.arguments.append(RateArgument(gradient, factor))
+        return T.arg("rate", T.float32())
+
+    def shift(self, source: str, target: str, name: str = "exponent") -> Expr:
+        """Adds the difference of two gradients' exponents."""
+        self.arguments.append(ShiftArgument(source, target))
+        return T.arg(name, T.int32())
+
+    def scale(self, gradient: str) -> Expr:
+        """Adds the pointer to a gradient's delayed scale, passed on to the runtime."""
+        self.arguments.append(ScaleArgument(gradient))
+        return T.arg("scale", T.handle())
+
+    def reduce(
+        self,
+        axes: Axes,
+        along: Axes,
+        dtype: str,
+        start: Callable[..., Expr],
+        combine: Callable[..., Expr],
+        name: str = "acc",
+    ) -> Callable[..., Expr]:
+        """Adds `acc[axes] = start(axes)`, then `acc = combine(acc, axes, along)` over `along`.
+
+        Args:
+            axes: Output axes, name to extent; those of the following `store`.
+            along: Axes reduced over, outermost first.
+            dtype: Of the accumulator.
+            start: Initial value, called with the output indices.
+            combine: New accumulator, called with it, the output indices, then the reduced ones.
+            name: Of the accumulator in the generated C.
+
+        Returns:
+            Reads the accumulator at given output indices.
+        """
+        accumulator = T.sblock_alloc_buffer(tuple(axes.values()), dtype)
+        IRBuilder.name(name, accumulator)
+        with self._loops({**axes, **along}) as loops, T.sblock(name):
+            spatial = [
+                self._axis(T.axis.spatial, axis, extent, loop)
+                for (axis, extent), loop in zip(axes.items(), loops, strict=False)
+            ]
+            reduced = [
+                self._axis(T.axis.reduce, axis, extent, loop)
+                for (axis, extent), loop in zip(along.items(), loops[len(axes) :], strict=True)
+            ]
+            with T.init():
+                T.buffer_store(accumulator, start(*spatial), spatial)
+            value = combine(accumulator[tuple(spatial)], *spatial, *reduced)
+            T.buffer_store(accumulator, value, spatial)
+        self._reductions.append((name, len(axes)))
+        return lambda *indices: accumulator[tuple(indices)]
+
+    def store(self, axes: Axes, body: Callable[..., Sequence[tuple[Any, Expr, Any]]]) -> None:
+        """Adds the epilogue: `body(indices)` gives (buffer, value, where) for each store."""
+        with self._loops(axes) as loops, T.sblock("store"):
+            spatial = [
+                self._axis(T.axis.spatial, axis, extent, loop)
+                for (axis, extent), loop in zip(axes.items(), loops, strict=True)
+            ]
+            for target, value, indices in body(*spatial):
+                T.buffer_store(target, value, list(indices))
+
+    def finish(self) -> tvm.tirx.PrimFunc:
+        """The kernel, with every reduction computed where its value is stored."""
+        self._function.__exit__(None, None, None)
+        function = self._builder.get()
+        self._stack.close()
+        schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
+        for name, depth in reversed(self._reductions):
+            block = schedule.get_sblock(name)
+            innermost = schedule.get_loops(schedule.get_sblock("store"))[-1]
+            schedule.compute_at(block, innermost)
+            loops = schedule.get_loops(block)
+            if len(loops) > depth:
+                schedule.decompose_reduction(block, loops[depth])
+        return schedule.mod["main"].with_attr("global_symbol", self.name)
+
+    @staticmethod
+    def _axis(kind: Any, name: str, extent: int, loop: Any) -> Any:
+        variable = kind(extent, loop)
+        IRBuilder.name(f"v_{name}", variable)
+        return variable
+
+    @staticmethod
+    def _loops(axes: Axes) -> Any:
+        return _NamedGrid(axes)
+
+
+class _NamedGrid:
+    """`T.grid` whose loop variables carry names, and which gives a list for any rank."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        self._grid = T.grid(*axes.values())
+
+    def __enter__(self) -> list[Any]:
+        variables = self._grid.__enter__()
+        listed = [variables] if isinstance(variables, tvm.tirx.Var) else list(variables)
+        for name, variable in zip(self._axes, listed, strict=True):
+            IRBuilder.name(name, variable)
+        return listed
+
+    def __exit__(self, *error: Any) -> None:
+        self._grid.__exit__(*error)

@@ -1,0 +1,41 @@
+"""From a user's model file to the normal form: a Relax function of our operators in NHWC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ondevice_compiler.errors import UserError
+from ondevice_compiler.load.normal_form import LoadedModel, normalize
+
+LOADERS = (".onnx", ".pt2")
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Loads an ONNX file, or a program saved by `torch.export.save`.
+
+    Raises:
+        UserError: The file is missing, of another kind, malformed, or uses operators that the
+            compiler does not know.
+    """
+    if not path.is_file():
+        raise UserError(f"model file {path} does not exist")
+    if path.suffix == ".onnx":
+        from ondevice_compiler.load.onnx_model import import_onnx
+
+        return normalize(import_onnx(path), source=path.name)
+    if path.suffix == ".pt2":
+        from ondevice_compiler.load.torch_model import import_exported, read_exported
+
+        return normalize(import_exported(read_exported(path)), source=path.name)
+    raise UserError(
+        f"model file {path} ends in '{path.suffix}'; allowed: {', '.join(LOADERS)} "
+        "(torch: torch.export.save(torch.export.export(model, (x,)), 'model.pt2'))"
+    )
+
+
+def load_module(module: Any, example: Any) -> LoadedModel:
+    """Loads a `torch.nn.Module` by exporting it with one example input of batch 1."""
+    from ondevice_compiler.load.torch_model import export_module, import_exported
+
+    return normalize(import_exported(export_module(module, example)), source=type(module).__name__)

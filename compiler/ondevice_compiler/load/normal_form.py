@@ -1,0 +1,240 @@
+"""Rewrites an imported Relax function into the normal form.
+
+The normal form has only our own operators on feature maps of shape [1, H, W, C]:
+
+* a 1-D map is one of height 1; a vector is one of height and width 1;
+* a linear layer is a convolution whose window is the whole map, so that flattening, squeezing and
+  transposing need no operator: they only change how the axes of the user's tensor map to ours;
+* batch norm is folded into the convolution before it, and ReLU, ReLU6 and ONNX's Clip are `clip`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+
+import ondevice_compiler.ops  # noqa: F401  (registers the operators)
+from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
+from ondevice_compiler.ops.operator import call, shape_of
+
+AXES_BY_RANK = {2: ("N", "C"), 3: ("N", "C", "W"), 4: ("N", "C", "H", "W")}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in normal form.
+
+    Attributes:
+        module: Relax module; `main(x, *parameters)` gives the output, shape [1, H, W, C].
+        parameters: Values, float32, by name, in the order of main's parameters.
+        source_shape: Shape of the user's input tensor.
+        input_axes: For each axis of [1, H, W, C], the axis of the user's tensor, or None for an
+            axis of size 1 that the user's tensor does not have.
+        source: Name of the file or class, for messages.
+    """
+
+    module: tvm.IRModule
+    parameters: dict[str, NDArray[np.float32]]
+    source_shape: tuple[int, ...]
+    input_axes: tuple[int | None, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution that may still take up a bias or a batch norm."""
+
+    feature: Feature
+    name: str
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature map: a Relax expression of shape [1, H, W, C], and how the user's axes name it.
+
+    Attributes:
+        expression: The Relax expression; None while `pending` has not been emitted.
+        axes: Letters of N, H, W, C behind each axis of the user's tensor, slowest first.
+        shape: [1, H, W, C].
+        pending: A convolution not emitted yet.
+        clip: Bounds of a clip not emitted yet.
+    """
+
+    expression: Any
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    pending: Convolution | None = None
+    clip: tuple[float, float] | None = None
+
+    def extent(self, letters: str) -> int:
+        """Product of the extents of some axes."""
+        return prod(self.shape["NHWC".index(letter)] for letter in letters)
+
+
+class Normalizer:
+    """Walks the imported function once, emitting our operators."""
+
+    def __init__(self, source: str) -> None:
+        self.builder = relax.BlockBuilder()
+        self.parameters: dict[str, NDArray[np.float32]] = {}
+        self.variables: list[Any] = []
+        self.unsupported: set[str] = set()
+        self.source = source
+        # What has been emitted already: a value with two readers must be computed once.
+        self._convolutions: dict[int, tuple[Convolution, Any]] = {}
+        self._clips: dict[tuple[Any, tuple[float, float]], Any] = {}
+
+    def emit(self, name: str, *arguments: Any, **attributes: Any) -> Any:
+        """Emits one of our operators."""
+        return self.builder.emit(call(name, *arguments, **attributes))
+
+    def parameter(self, name: str, value: NDArray[Any]) -> Any:
+        """A new parameter of the normal form; a second use of a weight gets a name of its own."""
+        unique, copies = name, 1
+        while unique in self.parameters:
+            copies += 1
+            stem, _, kind = name.rpartition(".")
+            unique = f"{stem}_{copies}.{kind}"
+        self.parameters[unique] = np.ascontiguousarray(value, dtype=np.float32)
+        variable = relax.Var(unique, relax.TensorType(value.shape, "float32"))
+        self.variables.append(variable)
+        return variable
+
+    def materialize(self, value: Feature) -> Feature:
+        """Emits what is pending."""
+        if value.pending is not None:
+            key = id(value.pending)
+            if key not in self._convolutions:
+                self._convolutions[key] = (value.pending, self._convolution(value.pending))
+            value = replace(value, expression=self._convolutions[key][1], pending=None)
+        if value.clip is not None:
+            low, high = value.clip
+            clip = (value.expression, value.clip)
+            if clip not in self._clips:
+                bounds = {"low": float(low), "high": float(high)}
+                self._clips[clip] = self.emit("clip", value.expression, **bounds)
+            value = replace(value, expression=self._clips[clip], clip=None)
+        return value
+
+    def _convolution(self, node: Convolution) -> Any:
+        weight = self.parameter(f"{node.name}.weight", node.weight)
+        bias = self.parameter(f"{node.name}.bias", node.bias)
+        return self.emit(
+            "conv2d",
+            self.materialize(node.feature).expression,
+            weight,
+            bias,
+            stride=list(node.stride),
+            padding=list(node.padding),
+            groups=node.groups,
+        )
+
+
+def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
+    """Rewrites the function `main` of an imported module.
+
+    Args:
+        module: From TVM's torch or ONNX frontend, parameters as inputs.
+        source: Name for messages.
+
+    Returns:
+        The normal form.
+
+    Raises:
+        UnsupportedOperatorsError: Names every operator that is not supported, at once.
+        UserError: A batch other than 1, or a shape that the normal form cannot hold.
+    """
+    from ondevice_compiler.load.rules import RULES, constant_value
+
+    module, bound = relax.frontend.detach_params(module)
+    function = module["main"]
+    values: dict[Any, Any] = {}
+    count = int(function.attrs["num_input"]) if function.attrs else 1
+    data, weights = function.params[:count], function.params[count:]
+    if len(data) != 1:
+        raise UserError(f"{source} has {len(data)} inputs; allowed: one")
+    for variable, array in zip(weights, bound["main"], strict=True):
+        values[variable] = Named(array.numpy(), layer_name(variable.name))
+    source_shape = shape_of(data[0])
+    if str(data[0].ty.dtype) != "float32":
+        raise UserError(f"{source}: input has dtype {data[0].ty.dtype}; allowed: float32")
+    if len(source_shape) not in AXES_BY_RANK or source_shape[0] != 1:
+        raise UserError(
+            f"{source}: input has shape {list(source_shape)}; allowed: [1, features], "
+            "[1, channels, length] or [1, channels, height, width] (batch 1)"
+        )
+    axes = AXES_BY_RANK[len(source_shape)]
+    input_axes = tuple(axes.index(letter) if letter in axes else None for letter in "NHWC")
+    shape = tuple(1 if axis is None else source_shape[axis] for axis in input_axes)
+
+    normalizer = Normalizer(source)
+    x = relax.Var("x", relax.TensorType(shape, "float32"))
+    values[data[0]] = Feature(x, axes, shape)
+    result: Any = None
+
+    def value_of(expression: Any) -> Any:
+        found = values.get(expression) if isinstance(expression, relax.Var) else None
+        return constant_value(expression) if found is None else found
+
+    with normalizer.builder.function("main"):
+        with normalizer.builder.dataflow():
+            for block in function.body.blocks:
+                for binding in block.bindings:
+                    rule = RULES.get(_kind(binding.value), RULES["unsupported"])
+                    values[binding.var] = rule(normalizer, binding.value, value_of)
+            result = value_of(function.body.body)
+            # The builder must be closed properly before an error can be raised.
+            known = isinstance(result, Feature)
+            output = normalizer.builder.emit_output(
+                normalizer.materialize(result).expression if known else x
+            )
+        normalizer.builder.emit_func_output(output, params=[x, *normalizer.variables])
+    if normalizer.unsupported:
+        raise UnsupportedOperatorsError(sorted(normalizer.unsupported), source)
+    if not isinstance(result, Feature):
+        raise UserError(f"{source}: the output does not depend on the input")
+    return LoadedModel(
+        normalizer.builder.get(), normalizer.parameters, source_shape, input_axes, source
+    )
+
+
+@dataclass(frozen=True)
+class Named:
+    """A constant with the name of the layer it belongs to."""
+
+    value: NDArray[Any]
+    name: str
+
+
+def layer_name(parameter: str) -> str:
+    """`p_stem_weight` or `stem_weight` -> `stem`."""
+    name = parameter.removeprefix("p_")
+    for suffix in ("_weight", "_bias", ".weight", ".bias"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _kind(expression: Any) -> str:
+    if isinstance(expression, relax.Var):
+        return "alias"
+    if isinstance(expression, relax.TupleGetItem):
+        return "item"
+    if isinstance(expression, relax.Tuple):
+        return "tuple"
+    if isinstance(expression, tvm.ir.Call):
+        name = getattr(expression.op, "name", "")
+        if name == "relax.call_tir":
+            return "tir." + expression.args[0].name_hint.rstrip("0123456789_")
+        return str(name)
+    return "constant"

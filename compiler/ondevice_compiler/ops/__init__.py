@@ -1,0 +1,37 @@
+"""The operators: one line of this table each, one file each beside it."""
+
+from __future__ import annotations
+
+from ondevice_compiler.ops import (
+    add,
+    bias_gradient,
+    clip,
+    conv2d,
+    conv2d_dw,
+    conv2d_dx,
+    losses,
+    parameter_update,
+    pool,
+)
+from ondevice_compiler.ops.operator import Operator
+
+OPERATORS: dict[str, Operator] = {
+    "conv2d": conv2d.OPERATOR,
+    "conv2d_dx": conv2d_dx.OPERATOR,
+    "conv2d_dw": conv2d_dw.OPERATOR,
+    "bias_gradient": bias_gradient.OPERATOR,
+    "apply_update": parameter_update.OPERATOR,
+    "clip": clip.OPERATOR,
+    "clip_gradient": clip.GRADIENT,
+    "pack_mask": clip.MASK,
+    "add": add.OPERATOR,
+    "add_gradient": add.GRADIENT,
+    "max_pool2d": pool.MAX,
+    "max_pool2d_argmax": pool.ARGMAX,
+    "max_pool2d_gradient": pool.MAX_GRADIENT,
+    "avg_pool2d": pool.AVERAGE,
+    "avg_pool2d_gradient": pool.AVERAGE_GRADIENT,
+    "cross_entropy_error": losses.ERROR,
+    "mse_error": losses.ERROR,
+    "quantize_error": losses.ERROR,
+}

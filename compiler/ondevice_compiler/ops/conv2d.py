@@ -1,0 +1,122 @@
+"""Convolution with bias: weight [O, kh, kw, I/groups]; linear layers are its 1x1 case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm.tirx.script.builder as T
+
+from ondevice_compiler.fixed_point import encode_multipliers
+from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
+from ondevice_compiler.ops.geometry import Window, guarded
+from ondevice_compiler.ops.operator import Operator, call, register, shape_of
+from ondevice_compiler.program import Program, Step, Tensor
+
+
+def weight_value(element: Any, dtype: str) -> Any:
+    """A weight as the kernels compute with it; of a Q8.8 weight, the high byte."""
+    if dtype == "int16":
+        return T.shift_right(T.cast(element, "int32"), 8)
+    return T.cast(element, "int32") if dtype == "int8" else element
+
+
+def window_of(step: Step, feature: Tensor, output: Tensor, weight: Tensor) -> Window:
+    """Geometry of a convolution from the shapes of its input, output and weight."""
+    return Window.of(step, feature.shape, output.shape, (weight.shape[1], weight.shape[2]))
+
+
+def macs(step: Step, program: Program) -> int:
+    """Multiply-accumulates of the forward pass, padding included."""
+    weight, output = program.tensor(step.inputs[1]), program.tensor(step.outputs[0])
+    return weight.elements * output.shape[1] * output.shape[2]
+
+
+def lower(k: KernelBuilder, step: Step, program: Program) -> None:
+    """y = clip(conv(x, w) + b); int8 requantises, or leaves real logits for the loss."""
+    x_tensor, w_tensor, b_tensor = (program.tensor(name) for name in step.inputs)
+    y_tensor = program.tensor(step.outputs[0])
+    window = window_of(step, x_tensor, y_tensor, w_tensor)
+    channels, inner = w_tensor.shape[0], w_tensor.shape[3]
+    per_group = channels // step.attributes["groups"]
+    integer = x_tensor.dtype == "int8"
+
+    x = k.tensor("x", x_tensor)
+    w = k.tensor("w", w_tensor)
+    b = k.tensor("bias", b_tensor)
+    zero = k.scalar("x_zero", "int32", _zero_point(x_tensor)) if integer else None
+    axes = {"oh": window.out_height, "ow": window.out_width, "co": channels}
+    along = {"kh": window.kernel_height, "kw": window.kernel_width, "ci": inner}
+
+    def combine(acc: Any, oh: Any, ow: Any, co: Any, kh: Any, kw: Any, ci: Any) -> Any:
+        row, column, inside = window.source(oh, ow, kh, kw)
+        channel = T.floordiv(co, per_group) * inner + ci if step.attributes["groups"] > 1 else ci
+        element = x[0, row, column, channel]
+        value = T.cast(element, "int32") - zero if integer else element
+        product = value * weight_value(w[co, kh, kw, ci], w_tensor.dtype)
+        return acc + guarded(inside, product, T.int32(0) if integer else T.float32(0))
+
+    acc = k.reduce(
+        axes, along, "int32" if integer else "float32", lambda oh, ow, co: b[co], combine
+    )
+    finish = _finish(k, step, x_tensor, w_tensor, y_tensor)
+    y = k.tensor("y", y_tensor, written=True)
+    k.store(axes, lambda oh, ow, co: [(y, finish(acc(oh, ow, co), co), (0, oh, ow, co))])
+
+
+def _finish(k: KernelBuilder, step: Step, x: Tensor, w: Tensor, y: Tensor) -> Any:
+    """From the accumulator to the stored output."""
+    low = step.attributes.get("low")
+    high = step.attributes.get("high")
+    if x.dtype == "float32":
+        if low is None:
+            return lambda acc, co: acc
+        lower_bound = k.scalar("low", "float32", low)
+        if high is None or high >= LARGEST_FLOAT32:
+            return lambda acc, co: T.max(acc, lower_bound)
+        upper_bound = k.scalar("high", "float32", high)
+        return lambda acc, co: T.min(T.max(acc, lower_bound), upper_bound)
+    assert x.quantization is not None and w.quantization is not None
+    real = x.quantization.scales * np.broadcast_to(w.quantization.scales, (w.shape[0],))
+    if y.dtype == "float32":
+        unit = k.table("unit", real.astype(np.float32))
+        return lambda acc, co: T.cast(acc, "float32") * unit[co]
+    assert y.quantization is not None
+    multipliers, shifts = encode_multipliers(real / y.quantization.scales)
+    multiplier, shift = k.table("multiplier", multipliers), k.table("shift", shifts)
+    zero = k.scalar("y_zero", "int32", y.quantization.zero_point)
+    bottom = k.scalar("low", "int32", -128 if low is None else low)
+    top = k.scalar("high", "int32", 127 if high is None else high)
+    return lambda acc, co: T.cast(
+        T.call_pure_extern(
+            "int32", "od_requantize_clamp", acc, multiplier[co], shift[co], zero, bottom, top
+        ),
+        "int8",
+    )
+
+
+def _zero_point(tensor: Tensor) -> int:
+    return 0 if tensor.quantization is None else tensor.quantization.zero_point
+
+
+def _shape(attributes: Any, x: Any, w: Any, b: Any) -> tuple[int, ...]:
+    top, left, bottom, right = attributes["padding"]
+    stride_height, stride_width = attributes["stride"]
+    return (
+        1,
+        (x[1] + top + bottom - w[1]) // stride_height + 1,
+        (x[2] + left + right - w[2]) // stride_width + 1,
+        w[0],
+    )
+
+
+def _gradient(attributes: Any, adjoint: Any, output: Any, x: Any, w: Any, b: Any) -> list[Any]:
+    geometry = {name: list(attributes[name]) for name in ("stride", "padding")}
+    groups = attributes["groups"]
+    dx = call("conv2d_dx", adjoint, w, shape=list(shape_of(x)), groups=groups, **geometry)
+    dw = call("conv2d_dw", adjoint, x, shape=list(shape_of(w)), groups=groups, **geometry)
+    return [dx, dw, call("bias_gradient", adjoint)]
+
+
+register("conv2d", lower, _shape, _gradient)
+OPERATOR = Operator(lower, macs)

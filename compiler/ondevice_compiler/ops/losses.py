@@ -1,0 +1,72 @@
+"""Losses. On the device they are runtime functions (runtime/src/loss.c); Relax sees one operator
+each, whose gradient is the error of the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm.tirx.script.builder as T
+
+from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
+from ondevice_compiler.ops.operator import Operator, call, register
+from ondevice_compiler.program import Program, Step
+
+
+def lower_cross_entropy_error(k: KernelBuilder, step: Step, program: Program) -> None:
+    """softmax(logits) - one_hot(label); float32, for calibration in the Relax VM."""
+    logits_tensor, label_tensor = (program.tensor(name) for name in step.inputs)
+    count = logits_tensor.elements
+    logits, label = k.tensor("logits", logits_tensor), k.tensor("label", label_tensor)
+    out = k.tensor("out", program.tensor(step.outputs[0]), written=True)
+    axes, along = {"i": count}, {"j": count}
+    top = k.reduce(
+        axes,
+        along,
+        "float32",
+        lambda i: T.float32(-LARGEST_FLOAT32),
+        lambda acc, i, j: T.max(acc, logits[0, j]),
+        "top",
+    )
+    total = k.reduce(
+        axes,
+        along,
+        "float32",
+        lambda i: T.float32(0),
+        lambda acc, i, j: acc + T.exp(logits[0, j] - top(i)),
+        "total",
+    )
+
+    def store(i: Any) -> list[tuple[Any, Any, Any]]:
+        hit = T.cast(label[0], "int32") == i
+        one_hot = T.Select(hit, T.float32(1), T.float32(0))
+        return [(out, T.exp(logits[0, i] - top(i)) / total(i) - one_hot, (0, i))]
+
+    k.store(axes, store)
+
+
+def lower_mse_error(k: KernelBuilder, step: Step, program: Program) -> None:
+    """2 / n * (prediction - label); float32, for calibration in the Relax VM."""
+    x_tensor, label_tensor = (program.tensor(name) for name in step.inputs)
+    count = x_tensor.elements
+    x, label = k.tensor("x", x_tensor), k.tensor("label", label_tensor)
+    out = k.tensor("out", program.tensor(step.outputs[0]), written=True)
+    factor = T.float32(2.0 / count)
+    k.store({"i": count}, lambda i: [(out, (x[0, i] - label[i]) * factor, (0, i))])
+
+
+def _no_kernel(k: KernelBuilder, step: Step, program: Program) -> None:
+    raise NotImplementedError(f"{step.op} is a runtime function, not a kernel")
+
+
+def _register(name: str, lower_error: Any) -> None:
+    def gradient(attributes: Any, adjoint: Any, output: Any, x: Any, label: Any) -> list[Any]:
+        return [call(f"{name}_error", x, label), None]
+
+    register(name, _no_kernel, lambda attributes, x, label: (), gradient)
+    register(f"{name}_error", lower_error, lambda attributes, x, label: x)
+
+
+_register("cross_entropy", lower_cross_entropy_error)
+_register("mse", lower_mse_error)
+ERROR = Operator(_no_kernel)

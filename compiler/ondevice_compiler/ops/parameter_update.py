@@ -1,0 +1,181 @@
+"""What happens to a parameter's gradient: an in-place update, or a sum for a later one.
+
+float32: w -= rate * dw. int8: weights are Q8.8 (int16) and biases int32; the change of a weight in
+its own integer units is `acc * unit[channel] * rate`, where
+
+    unit = s_x / (fold * s_w) * 256     for a weight (fold is s_w itself, hence s_w^-2), and
+    unit = 1 / (fold * s_b)             for a bias.
+
+That is the rule of Quantization-Aware Scaling (Lin et al., On-Device Training Under 256KB Memory,
+2022), here simply SGD on the real-valued graph written in integer units. See docs/numerics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tvm.tirx.script.builder as T
+
+from ondevice_compiler.kernel_builder import KernelBuilder
+from ondevice_compiler.ops.gradient_store import fold_of
+from ondevice_compiler.ops.operator import Operator
+from ondevice_compiler.program import Program, Step, Tensor
+
+Q88_ONE = 256  # Q8.8 units in one int8 step of a weight.
+STATE_FRACTION = {"int16": 16, "int32": 256}  # Units of momentum and sums in one parameter unit.
+
+Update = Callable[[Any, tuple[Any, ...]], list[tuple[Any, Any, Any]]]
+
+
+def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
+    """Declares the step's outputs and returns the statements for one accumulated gradient.
+
+    The attribute `update` is "sgd" (outputs: parameter), "momentum" (parameter, velocity) or
+    "accumulate" (sum); without it the gradient itself is written, as Relax's VM needs it.
+    """
+    kind = step.attributes.get("update")
+    target = program.tensor(step.outputs[0])
+    if kind is None:
+        out = k.tensor("out", target, written=True)
+        return lambda acc, indices: [(out, acc, indices)]
+    beta = step.attributes.get("momentum", 0.0)
+    if target.dtype == "float32":
+        return _float_update(k, step, program, kind, beta)
+
+    gradient = program.tensor(step.inputs[0])
+    fraction = 1 if kind == "sgd" else STATE_FRACTION[target.dtype]
+    unit = k.table("unit", (_unit(step, program, gradient) * fraction).astype(np.float32))
+    rate = k.rate(gradient.name, step.attributes.get("factor", 1.0))
+    suffix = "q88" if target.dtype == "int16" else "i32"
+    parameter = k.tensor("parameter", target, written=True)
+    if kind in ("sgd", "accumulate"):
+        name = f"od_update_{suffix}" if kind == "sgd" else f"od_accumulate_{suffix}"
+
+        def change(acc: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
+            old = T.cast(parameter[indices], "int32")
+            new = T.call_pure_extern("int32", name, old, acc, unit[indices[0]] * rate)
+            return [(parameter, T.cast(new, target.dtype), indices)]
+
+        return change
+    velocity = k.tensor("velocity", program.tensor(step.outputs[1]), written=True)
+    decay = k.scalar("momentum", "int32", round(beta * 32768))
+
+    def momentum(acc: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
+        moved = T.call_pure_extern(
+            "int32",
+            f"od_momentum_{suffix}",
+            T.cast(velocity[indices], "int32"),
+            decay,
+            acc,
+            unit[indices[0]] * rate,
+        )
+        return [
+            (velocity, T.cast(moved, target.dtype), indices),
+            _integer_step(parameter, velocity, target, suffix, indices),
+        ]
+
+    return momentum
+
+
+def apply(k: KernelBuilder, step: Step, program: Program) -> None:
+    """Moves a parameter by its accumulated gradient (through momentum, if any) and clears it."""
+    target, total = program.tensor(step.outputs[0]), program.tensor(step.outputs[1])
+    shape = target.shape
+    axes = {f"i{axis}": extent for axis, extent in enumerate(shape)}
+    integer = target.dtype != "float32"
+    suffix = "q88" if target.dtype == "int16" else "i32"
+    rate = None if integer else k.rate(None)
+    beta = step.attributes.get("momentum", 0.0)
+    parameter = k.tensor("parameter", target, written=True)
+    accumulated = k.tensor("sum", total, written=True)
+    zero = T.cast(T.int32(0), target.dtype)
+    if len(step.outputs) == 2:
+
+        def plain(*indices: Any) -> list[tuple[Any, Any, Any]]:
+            if integer:
+                moved = _integer_step(parameter, accumulated, target, suffix, indices)
+            else:
+                value = parameter[indices] - rate * accumulated[indices]
+                moved = (parameter, value, indices)
+            return [moved, (accumulated, zero, indices)]
+
+        k.store(axes, plain)
+        return
+    velocity = k.tensor("velocity", program.tensor(step.outputs[2]), written=True)
+    decay = (
+        k.scalar("momentum", "int32", round(beta * 32768))
+        if integer
+        else k.scalar("momentum", "float32", beta)
+    )
+
+    def with_momentum(*indices: Any) -> list[tuple[Any, Any, Any]]:
+        if integer:
+            moved = T.call_pure_extern(
+                "int32",
+                f"od_decay_{suffix}",
+                T.cast(velocity[indices], "int32"),
+                decay,
+                T.cast(accumulated[indices], "int32"),
+            )
+            change = _integer_step(parameter, velocity, target, suffix, indices)
+        else:
+            moved = decay * velocity[indices] + accumulated[indices]
+            change = (parameter, parameter[indices] - rate * velocity[indices], indices)
+        return [
+            (velocity, T.cast(moved, target.dtype), indices),
+            change,
+            (accumulated, zero, indices),
+        ]
+
+    k.store(axes, with_momentum)
+
+
+def _float_update(
+    k: KernelBuilder, step: Step, program: Program, kind: str, beta: float
+) -> Update:
+    if kind == "accumulate":
+        factor = k.scalar("factor", "float32", step.attributes.get("factor", 1.0))
+        total = k.tensor("sum", program.tensor(step.outputs[0]), written=True)
+        return lambda acc, indices: [(total, total[indices] + acc * factor, indices)]
+    rate = k.rate(None)
+    parameter = k.tensor("parameter", program.tensor(step.outputs[0]), written=True)
+    if kind == "sgd":
+        return lambda acc, indices: [(parameter, parameter[indices] - rate * acc, indices)]
+    decay = k.scalar("momentum", "float32", beta)
+    velocity = k.tensor("velocity", program.tensor(step.outputs[1]), written=True)
+    return lambda acc, indices: [
+        (velocity, decay * velocity[indices] + acc, indices),
+        (parameter, parameter[indices] - rate * velocity[indices], indices),
+    ]
+
+
+def _integer_step(
+    parameter: Any, state: Any, target: Tensor, suffix: str, indices: tuple[Any, ...]
+) -> tuple[Any, Any, Any]:
+    moved = T.call_pure_extern(
+        "int32",
+        f"od_step_{suffix}",
+        T.cast(parameter[indices], "int32"),
+        T.cast(state[indices], "int32"),
+    )
+    return parameter, T.cast(moved, target.dtype), indices
+
+
+def _unit(step: Step, program: Program, gradient: Tensor) -> Any:
+    """Parameter units per accumulator unit, per output channel, for a rate of 1."""
+    fold = fold_of(program, gradient.name)
+    parameter = program.tensor(step.attributes["parameter"])
+    assert parameter.quantization is not None
+    own = parameter.quantization.scales
+    if step.op == "bias_gradient":
+        unit = 1.0 / (fold * own)
+    else:
+        x = program.tensor(step.inputs[1])
+        assert x.quantization is not None
+        unit = x.quantization.scales * Q88_ONE / (fold * own)
+    return np.broadcast_to(unit, (parameter.shape[0],))
+
+
+OPERATOR = Operator(apply)
