@@ -1,0 +1,212 @@
+"""Compiled models on disk: a directory of C files and manifest.json, cached by content."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ondevice.config import ModelSettings
+from ondevice.errors import UserError
+
+if TYPE_CHECKING:
+    from ondevice_compiler import CompiledModel, CompileOptions
+
+MANIFEST_FORMAT = 1
+_KEYS = ("abi", "model_id", "name", "dtype", "scheme", "optimizer", "loss", "input", "label")
+_KEYS += ("output", "parameters", "ops", "scales", "memory")
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """A compiled model.
+
+    Attributes:
+        path: Holds model.c and manifest.json.
+        manifest: Content of manifest.json.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """Everything that decides what the compiler gives.
+
+    Attributes:
+        model: .onnx or .pt2 file.
+        settings: Scheme, dtype, loss, optimizer.
+        name: Goes into the manifest.
+        calibration_x: float32 [n, ...sample shape].
+        calibration_y: [n].
+        classes: Number of classes where it is known.
+        ram_limit_bytes: What the board leaves for the model; None: no limit.
+        flash_limit_bytes: Likewise.
+    """
+
+    model: Path
+    settings: ModelSettings
+    name: str
+    calibration_x: NDArray[np.float32]
+    calibration_y: NDArray[Any]
+    classes: int | None = None
+    ram_limit_bytes: int | None = None
+    flash_limit_bytes: int | None = None
+
+
+def load_model_directory(path: Path) -> ModelDirectory:
+    """Reads what `ondevice compile -o PATH` wrote.
+
+    Raises:
+        UserError: No manifest there, or one of another version.
+    """
+    file = path / "manifest.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{file}: {error.strerror}; a compiled model is made by `ondevice compile -o DIR`"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{file}: not a manifest: {error}; compile the model again") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != MANIFEST_FORMAT:
+        raise UserError(
+            f"{file}: manifest format {found}, this version reads {MANIFEST_FORMAT}; "
+            "compile the model again"
+        )
+    missing = [key for key in _KEYS if key not in manifest]
+    if missing:
+        raise UserError(f"{file}: no key {missing[0]!r}; compile the model again")
+    return ModelDirectory(path, manifest)
+
+
+def compile_to_cache(request: CompileRequest, cache: Path) -> ModelDirectory:
+    """Compiles, unless the same model was compiled the same way before.
+
+    Args:
+        request: What to compile. Its limits do not change the code, so they are not in the key.
+        cache: Folder of compiled models; created where it is missing.
+
+    Returns:
+        The compiled model.
+
+    Raises:
+        UserError: No such model file, or the compiler is not installed.
+        ondevice_compiler.errors.UserError: The compiler refuses the model.
+    """
+    directory = cache / cache_key(request)
+    if (directory / "manifest.json").is_file():
+        return load_model_directory(directory)
+    compiled = run_compiler(request)
+    cache.mkdir(parents=True, exist_ok=True)
+    compiled.write(directory)
+    return load_model_directory(directory)
+
+
+def run_compiler(request: CompileRequest) -> "CompiledModel":
+    """Compiles in memory; see `compile_to_cache`."""
+    _model_bytes(request.model)
+    # TVM takes seconds to import, and is an extra: only where something is really compiled.
+    try:
+        from ondevice_compiler import compile_model
+    except ImportError as error:
+        raise UserError(
+            f"compiling a model needs the compiler extra ({error}): "
+            "pip install 'ondevice-training[compiler]', or give --model a compiled directory"
+        ) from error
+    return compile_model(
+        request.model, request.calibration_x, request.calibration_y, compile_options(request)
+    )
+
+
+def compile_options(request: CompileRequest) -> "CompileOptions":
+    """Returns the settings as the compiler takes them."""
+    from ondevice_compiler import CompileOptions
+
+    settings = request.settings
+    return CompileOptions(
+        name=request.name,
+        dtype=settings.dtype,
+        scheme=settings.scheme,
+        loss=settings.loss,
+        optimizer=settings.optimizer,
+        momentum=settings.momentum,
+        accumulation_steps=settings.accumulation_steps,
+        ram_limit_bytes=request.ram_limit_bytes,
+        flash_limit_bytes=request.flash_limit_bytes,
+        classes=request.classes,
+    )
+
+
+def cache_key(request: CompileRequest) -> str:
+    """Returns 24 hexadecimal digits of everything that changes the compiler's output.
+
+    Raises:
+        UserError: The model or the scheme's file cannot be read.
+    """
+    settings = request.settings
+    digest = hashlib.sha256()
+    digest.update(_model_bytes(request.model))
+    kind, _, scheme_file = settings.scheme.partition(":")
+    if kind == "sparse" and scheme_file:
+        digest.update(_scheme_bytes(Path(scheme_file)))
+    facts = {
+        "name": request.name,
+        "suffix": request.model.suffix,
+        "scheme": kind,
+        "dtype": settings.dtype,
+        "loss": settings.loss,
+        "optimizer": settings.optimizer,
+        "momentum": settings.momentum if settings.optimizer == "momentum" else None,
+        "accumulation_steps": settings.accumulation_steps,
+        "classes": request.classes,
+        "calibration": [list(request.calibration_x.shape), list(request.calibration_y.shape)],
+        "tvm": _tvm_version(),
+    }
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    digest.update(np.ascontiguousarray(request.calibration_x).tobytes())
+    digest.update(np.ascontiguousarray(request.calibration_y).tobytes())
+    for source in _compiler_sources():
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _model_bytes(path: Path) -> bytes:
+    if path.suffix not in (".onnx", ".pt2"):
+        raise UserError(
+            f"{path}: unknown kind of model; allowed: .onnx, .pt2 (torch.export), "
+            "or a directory written by `ondevice compile`"
+        )
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the model: {error.strerror}") from error
+
+
+def _scheme_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the update scheme: {error.strerror}") from error
+
+
+def _tvm_version() -> str:
+    try:
+        return version("apache-tvm")
+    except PackageNotFoundError:
+        return ""
+
+
+def _compiler_sources() -> list[Path]:
+    """Lists the compiler's own files: a new compiler must not be served old code."""
+    spec = find_spec("ondevice_compiler")
+    roots = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return sorted(path for root in roots for path in Path(root).rglob("*.py"))

@@ -1,0 +1,101 @@
+"""Which model, data and calibration samples a configuration means; by default, the demo's."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ondevice.compiled_model import (
+    CompileRequest,
+    ModelDirectory,
+    compile_to_cache,
+    load_model_directory,
+)
+from ondevice.config import Config
+from ondevice.data import Dataset, calibration_subset, check_loss, load_dataset
+from ondevice.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run starts from.
+
+    Attributes:
+        model: .onnx or .pt2 file, or a compiled directory.
+        data: Training and held-out samples.
+        calibration_x: float32 [n, ...sample shape].
+        calibration_y: [n].
+    """
+
+    model: Path
+    data: Dataset
+    calibration_x: NDArray[np.float32]
+    calibration_y: NDArray[Any]
+
+
+def load_sources(config: Config) -> Sources:
+    """Loads the files that a configuration names, or the demo's.
+
+    Raises:
+        UserError: A file is missing or wrong, or a model is given without data.
+    """
+    if config.model.file is not None and not config.model.file.exists():
+        raise UserError(f"{config.model.file}: no such model")
+    if config.data.file is None:
+        if config.model.file is not None and not config.model.file.is_dir():
+            raise UserError(
+                f"{config.model.file}: a model of your own needs its data: "
+                "give --data FILE.npz (keys x, y, x_test, y_test)"
+            )
+        data = _demo_data(config.training.seed)
+    else:
+        data = load_dataset(config.data.file)
+        check_loss(data, config.model.loss)
+    if config.data.calibration is not None:
+        calibration = load_dataset(config.data.calibration)
+        calibration_x, calibration_y = calibration_subset(calibration.x, calibration.y)
+    elif config.data.file is None:
+        calibration_x, calibration_y = _demo_calibration()
+    else:
+        calibration_x, calibration_y = calibration_subset(data.x, data.y)
+    return Sources(
+        config.model.file if config.model.file is not None else _demo_model(),
+        data,
+        calibration_x,
+        calibration_y,
+    )
+
+
+def compile_request(
+    config: Config,
+    sources: Sources,
+    ram_limit_bytes: int | None = None,
+    flash_limit_bytes: int | None = None,
+) -> CompileRequest:
+    """Returns what the compiler is asked for."""
+    return CompileRequest(
+        model=sources.model,
+        settings=config.model,
+        name=sources.model.stem,
+        calibration_x=sources.calibration_x,
+        calibration_y=sources.calibration_y,
+        classes=len(sources.data.class_names) or None,
+        ram_limit_bytes=ram_limit_bytes,
+        flash_limit_bytes=flash_limit_bytes,
+    )
+
+
+def compiled_model(
+    config: Config,
+    sources: Sources,
+    cache: Path,
+    ram_limit_bytes: int | None = None,
+    flash_limit_bytes: int | None = None,
+) -> ModelDirectory:
+    """Loads a compiled directory, or compiles a model file (cached)."""
+    if sources.model.is_dir():
+        return load_model_directory(sources.model)
+    request = compile_request(config, sources, ram_limit_bytes, flash_limit_bytes)
+    return compile_to_cache(request, cache)
