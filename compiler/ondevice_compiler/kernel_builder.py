@@ -194,7 +194,10 @@ class KernelBuilder:
             loops = schedule.get_loops(block)
             if len(loops) > depth:
                 schedule.decompose_reduction(block, loops[depth])
-        return schedule.mod["main"].with_attr("global_symbol", self.name)
+        scheduled = schedule.mod["main"]
+        if self._immediate:  # The Relax VM names its functions itself.
+            return scheduled.without_attr("global_symbol")
+        return scheduled.with_attr("global_symbol", self.name)
 
     @staticmethod
     def _axis(kind: Any, name: str, extent: int, loop: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
+from ondevice_compiler.ops.clip import axes_of
 from ondevice_compiler.ops.operator import Operator, call, register
 from ondevice_compiler.program import Program, Step
 
@@ -25,7 +26,7 @@ def lower_cross_entropy_error(k: KernelBuilder, step: Step, program: Program) ->
         along,
         "float32",
         lambda i: T.float32(-LARGEST_FLOAT32),
-        lambda acc, i, j: T.max(acc, logits[0, j]),
+        lambda acc, i, j: T.max(acc, logits[0, 0, 0, j]),
         "top",
     )
     total = k.reduce(
@@ -33,14 +34,14 @@ def lower_cross_entropy_error(k: KernelBuilder, step: Step, program: Program) ->
         along,
         "float32",
         lambda i: T.float32(0),
-        lambda acc, i, j: acc + T.exp(logits[0, j] - top(i)),
+        lambda acc, i, j: acc + T.exp(logits[0, 0, 0, j] - top(i)),
         "total",
     )
 
     def store(i: Any) -> list[tuple[Any, Any, Any]]:
         hit = T.cast(label[0], "int32") == i
         one_hot = T.Select(hit, T.float32(1), T.float32(0))
-        return [(out, T.exp(logits[0, i] - top(i)) / total(i) - one_hot, (0, i))]
+        return [(out, T.exp(logits[0, 0, 0, i] - top(i)) / total(i) - one_hot, (0, 0, 0, i))]
 
     k.store(axes, store)
 
@@ -48,11 +49,10 @@ def lower_cross_entropy_error(k: KernelBuilder, step: Step, program: Program) ->
 def lower_mse_error(k: KernelBuilder, step: Step, program: Program) -> None:
     """2 / n * (prediction - label); float32, for calibration in the Relax VM."""
     x_tensor, label_tensor = (program.tensor(name) for name in step.inputs)
-    count = x_tensor.elements
     x, label = k.tensor("x", x_tensor), k.tensor("label", label_tensor)
     out = k.tensor("out", program.tensor(step.outputs[0]), written=True)
-    factor = T.float32(2.0 / count)
-    k.store({"i": count}, lambda i: [(out, (x[0, i] - label[i]) * factor, (0, i))])
+    factor = T.float32(2.0 / x_tensor.elements)
+    k.store(axes_of(x_tensor), lambda *i: [(out, (x[i] - label[i]) * factor, i)])
 
 
 def _no_kernel(k: KernelBuilder, step: Step, program: Program) -> None:
