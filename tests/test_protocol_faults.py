@@ -2,6 +2,7 @@
 
 import random
 import struct
+import subprocess
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -434,3 +435,16 @@ def test_ctrl_c_during_a_step_leaves_a_link_that_works(fake_device: Path) -> Non
         model.train(data, label, 0.5)
         assert device.read_parameters() == model.parameters()
         run_steps(device, model, range(5))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_frames_of_any_content_cannot_break_the_session(
+    seed: int, compile_c: Callable[[str], Path]
+) -> None:
+    done = subprocess.run(
+        [compile_c("session_fuzz"), "100000", str(seed)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    frames, executed = map(int, done.stdout.split())
+    assert frames == 100_000
+    assert executed > 10_000
