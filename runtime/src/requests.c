@@ -6,16 +6,10 @@
 #include "ondevice/little_endian.h"
 #include "ondevice/memory.h"
 #include "ondevice/messages.h"
+#include "ondevice/regions.h"
 #include "ondevice/trace.h"
 
-#define NO_DTYPE 0xFFu
 #define NAME_BYTES_MAX 63u
-
-/* Regions go over the wire as they lie in memory. */
-typedef char scale_is_20_bytes[sizeof(od_grad_scale_t) == 20 ? 1 : -1];
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the link sends memory as it is: the device must be little-endian"
-#endif
 
 /* How a request ended: `bytes` of reply where `fail` is OD_FAIL_NONE. */
 typedef struct {
@@ -69,68 +63,15 @@ uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
     return (uint32_t)(at - payload);
 }
 
-typedef struct {
-    uint8_t *data;
-    uint32_t bytes;
-    uint8_t dtype;
-    bool writable;
-    const char *name;
-} region_t;
-
-static bool find_region(const od_session_t *session, uint8_t region, uint16_t index,
-                        region_t *found) {
-    const od_model_t *model = session->model;
-    const bool uploading = !session->parameters_valid;
-    if (region == OD_REGION_PARAMETER) {
-        if (index >= model->parameter_count) {
-            return false;
-        }
-        const od_parameter_t *parameter = &model->parameters[index];
-        *found = (region_t){parameter->data, parameter->bytes, (uint8_t)parameter->dtype, uploading,
-                            parameter->name};
-        return true;
-    }
-    if (index != 0) {
-        return false;
-    }
-    switch (region) {
-    case OD_REGION_INPUT:
-        *found = (region_t){model->input, model->input_bytes, NO_DTYPE, true, "input"};
-        return true;
-    case OD_REGION_LABEL:
-        *found = (region_t){model->label, model->label_bytes, NO_DTYPE, true, "label"};
-        return true;
-    case OD_REGION_OUTPUT:
-        /* Never written: `writable` is false. */
-        *found = (region_t){(uint8_t *)(uintptr_t)model->output, model->output_count * 4u,
-                            OD_FLOAT32, false, "output"};
-        return true;
-    case OD_REGION_SCALES:
-        *found = (region_t){(uint8_t *)model->scales,
-                            model->scale_count * (uint32_t)sizeof *model->scales, NO_DTYPE,
-                            uploading, "scales"};
-        return true;
-    case OD_REGION_PROFILE:
-        if (session->trace.per_op == NULL) {
-            return false;
-        }
-        *found = (region_t){(uint8_t *)session->trace.per_op, model->op_count * 4u, OD_UINT32,
-                            false, "profile"};
-        return true;
-    default:
-        return false;
-    }
-}
-
 /* region u8, reserved u8, index u16, offset u32 */
 #define ADDRESS_BYTES 8u
 
 static outcome_t write_region(od_session_t *session, const uint8_t *payload, uint32_t n) {
-    region_t region;
+    od_region_t region;
     if (n < ADDRESS_BYTES) {
         return failed(OD_FAIL_LENGTH);
     }
-    if (!find_region(session, payload[0], od_get_u16(payload + 2), &region)) {
+    if (!od_region_find(session, payload[0], od_get_u16(payload + 2), &region)) {
         return failed(OD_FAIL_REGION);
     }
     if (!region.writable) {
@@ -148,11 +89,11 @@ static outcome_t write_region(od_session_t *session, const uint8_t *payload, uin
 }
 
 static outcome_t read_region(od_session_t *session, uint8_t *payload, uint32_t n) {
-    region_t region;
+    od_region_t region;
     if (n != ADDRESS_BYTES + 4u) {
         return failed(OD_FAIL_LENGTH);
     }
-    if (!find_region(session, payload[0], od_get_u16(payload + 2), &region)) {
+    if (!od_region_find(session, payload[0], od_get_u16(payload + 2), &region)) {
         return failed(OD_FAIL_REGION);
     }
     const uint32_t offset = od_get_u32(payload + 4);
@@ -167,11 +108,11 @@ static outcome_t read_region(od_session_t *session, uint8_t *payload, uint32_t n
 }
 
 static outcome_t describe_region(od_session_t *session, uint8_t *payload, uint32_t n) {
-    region_t region;
+    od_region_t region;
     if (n != 4u) {
         return failed(OD_FAIL_LENGTH);
     }
-    if (!find_region(session, payload[0], od_get_u16(payload + 2), &region)) {
+    if (!od_region_find(session, payload[0], od_get_u16(payload + 2), &region)) {
         return failed(OD_FAIL_REGION);
     }
     uint8_t *at = od_put_u32(payload, region.bytes);

@@ -55,6 +55,6 @@ typedef enum {
     OD_REGION_PARAMETER = 3, /* indexed; writable between PARAMETERS_BEGIN and _COMMIT */
     OD_REGION_SCALES = 4,    /* od_grad_scale_t[], 20 bytes each; writable as parameters are */
     OD_REGION_PROFILE = 5    /* uint32_t ticks of each operator; read only */
-} od_region_t;
+} od_region_id_t;
 
 #endif

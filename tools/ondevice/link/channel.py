@@ -90,7 +90,6 @@ class _Waiting:
     sequence: int
     wire: bytes
     sent_s: float
-    resent: bool = False
 
 
 @dataclass
@@ -285,14 +284,13 @@ class Channel:
     def _drop_oldest(self) -> None:
         waiting = self._window[0]
         self.statistics.requests += 1
-        if not waiting.resent:
+        if waiting.type is not Request.WRITE:  # those may lie answered for any time
             self._durations_s[waiting.type] = time.monotonic() - waiting.sent_s
         self._next_sequence = waiting.sequence + 1
         self._window.popleft()
 
     def _resend(self) -> None:
         for waiting in self._window:
-            waiting.resent = True
             self.statistics.retries += 1
             self._write(waiting.wire)
 
