@@ -1,0 +1,140 @@
+"""Fewer, larger steps: clips into what they follow, gradients into the update they feed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ondevice_compiler.program import Program, Step, Tensor
+
+CLIP_HOSTS = ("conv2d", "add")
+MASK_HOSTS = ("conv2d_dx", "max_pool2d_gradient", "avg_pool2d_gradient", "add_gradient")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Rule by which a gradient changes a parameter.
+
+    Attributes:
+        name: "sgd" or "momentum" (v = momentum * v + g; w -= rate * v, as in PyTorch).
+        momentum: Decay of the velocity, in [0, 1).
+        accumulation_steps: Samples whose mean gradient makes one update.
+    """
+
+    name: str = "sgd"
+    momentum: float = 0.0
+    accumulation_steps: int = 1
+
+
+def fuse(program: Program, optimizer: Optimizer) -> Program:
+    """Applies every fusion; the result has no gradient tensor of a parameter left."""
+    program = _clip_into_host(program)
+    program = _mask_into_host(program)
+    program = _masks_as_bits(program)
+    return _updates_in_place(program, optimizer)
+
+
+def _clip_into_host(program: Program) -> Program:
+    """conv2d or add followed only by a clip: the clip becomes the host's output range."""
+    steps = list(program.steps)
+    for clip in [step for step in steps if step.op == "clip"]:
+        source = clip.inputs[0]
+        host = next((s for s in steps if source in s.outputs and s.op in CLIP_HOSTS), None)
+        readers = [step for step in steps if source in step.inputs]
+        if host is None or readers != [clip] or "low" in host.attributes:
+            continue
+        fused = replace(host, outputs=clip.outputs, name=clip.name).with_attributes(
+            low=clip.attributes["low"], high=clip.attributes["high"]
+        )
+        steps[steps.index(host)] = fused
+        steps.remove(clip)
+    return _without_unused(replace(program, steps=tuple(steps)))
+
+
+def _mask_into_host(program: Program) -> Program:
+    """clip_gradient whose input only it reads: the producer masks while it stores."""
+    steps = list(program.steps)
+    for clip in [step for step in steps if step.op == "clip_gradient"]:
+        source, output = clip.inputs
+        host = next((s for s in steps if source in s.outputs), None)
+        readers = [step for step in steps if source in step.inputs]
+        bounds = {"low": clip.attributes["low"], "high": clip.attributes["high"], "mask": "output"}
+        if host is None or host.op not in MASK_HOSTS or readers != [clip]:
+            steps[steps.index(clip)] = clip.with_attributes(**bounds)
+            continue
+        fused = replace(host, outputs=clip.outputs, inputs=(*host.inputs, output), name=clip.name)
+        steps[steps.index(host)] = fused.with_attributes(**bounds)
+        steps.remove(clip)
+    return _without_unused(replace(program, steps=tuple(steps)))
+
+
+def _masks_as_bits(program: Program) -> Program:
+    """An activation that backward reads only as a mask is saved as one bit an element."""
+    steps = list(program.steps)
+    tensors = dict(program.tensors)
+    masked = [step for step in steps if step.attributes.get("mask") == "output"]
+    for name in dict.fromkeys(step.inputs[-1] for step in masked):
+        users = [s for s in steps if s.phase not in ("forward", "loss") and name in s.inputs]
+        as_mask = [step for step in users if step in masked and step.inputs[-1] == name]
+        if any(name in step.inputs[:-1] for step in users) or len(as_mask) != len(users):
+            continue
+        bits = f"{name}.mask"
+        tensors[bits] = Tensor(bits, (-(-tensors[name].elements // 8),), "uint8", "mask")
+        for step in as_mask:
+            changed = replace(step, inputs=(*step.inputs[:-1], bits)).with_attributes(mask="bits")
+            steps[steps.index(step)] = changed
+        producer = next(index for index, step in enumerate(steps) if name in step.outputs)
+        bounds = {key: as_mask[0].attributes[key] for key in ("low", "high")}
+        pack = Step(f"forward/{bits}", "pack_mask", (name,), (bits,)).with_attributes(**bounds)
+        steps.insert(producer + 1, pack)
+    return replace(program, steps=tuple(steps), tensors=tensors)
+
+
+def _updates_in_place(program: Program, optimizer: Optimizer) -> Program:
+    """The gradient of each trained parameter is consumed by its update as it is computed."""
+    tensors = dict(program.tensors)
+    steps = list(program.steps)
+    apply: list[Step] = []
+    accumulate = optimizer.accumulation_steps > 1
+    momentum = optimizer.name == "momentum"
+    for parameter, gradient in program.gradients.items():
+        index = next(i for i, step in enumerate(steps) if gradient in step.outputs)
+        outputs = [parameter]
+        if momentum:
+            outputs.append(_state(tensors, parameter, "velocity"))
+        attributes = {"parameter": parameter, "momentum": optimizer.momentum}
+        if accumulate:
+            total = _state(tensors, parameter, "sum")
+            outputs.insert(1, total)
+            apply.append(
+                Step(
+                    f"apply/{parameter}", "apply_update", tuple(outputs), tuple(outputs), phase="apply"
+                ).with_attributes(**attributes)
+            )
+            outputs = [total]
+            attributes |= {"factor": 1.0 / optimizer.accumulation_steps}
+        kind = "accumulate" if accumulate else optimizer.name
+        steps[index] = replace(
+            steps[index],
+            name=f"update/{parameter}",
+            outputs=tuple(outputs),
+            inputs=(*steps[index].inputs, *outputs),
+            phase="update",
+        ).with_attributes(update=kind, **attributes)
+    return _without_unused(
+        replace(program, steps=(*steps, *apply), tensors=tensors, gradients={})
+    )
+
+
+def _state(tensors: dict[str, Tensor], parameter: str, kind: str) -> str:
+    """Declares optimiser state of a parameter's shape, zero at the start."""
+    name = f"{parameter}.{kind}"
+    tensors[name] = replace(tensors[parameter], name=name, kind="state", trainable=True)
+    return name
+
+
+def _without_unused(program: Program) -> Program:
+    used = {name for step in program.steps for name in (*step.inputs, *step.outputs)}
+    used |= {program.input, program.label, program.output, *program.gradients.values()}
+    return replace(
+        program, tensors={name: t for name, t in program.tensors.items() if name in used}
+    )

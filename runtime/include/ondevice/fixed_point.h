@@ -1,0 +1,60 @@
+/* Rounding of products and sums to integers: round half away from zero, then saturate.
+ *
+ * Bit-exact on every CPU: 64-bit integer arithmetic only. Sources: docs/numerics.md.
+ */
+#ifndef ONDEVICE_FIXED_POINT_H
+#define ONDEVICE_FIXED_POINT_H
+
+#include <stdint.h>
+
+#define OD_MAXIMUM_SHIFT 62
+
+static inline int32_t od_clamp(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : (value > high ? high : value);
+}
+
+static inline int32_t od_saturate(int64_t value) {
+    return value > INT32_MAX ? INT32_MAX : (value < -INT32_MAX ? -INT32_MAX : (int32_t)value);
+}
+
+/* product / 2^shift, rounded half away from zero; shift in [1, 62]. */
+static inline int64_t od_round_shift_i64(int64_t product, int32_t shift) {
+    const int64_t half = (int64_t)1 << (shift - 1);
+    return (product + half - (product < 0 ? 1 : 0)) >> shift;
+}
+
+/* value / 2^shift, rounded half away from zero; shift in [1, 30], |value| < 2^30. */
+static inline int32_t od_round_shift(int32_t value, int32_t shift) {
+    const int32_t half = (int32_t)1 << (shift - 1);
+    return (value + half - (value < 0 ? 1 : 0)) >> shift;
+}
+
+/* accumulator * multiplier / 2^shift for a factor below 1; shift in [1, 62]. */
+static inline int32_t od_requantize(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    return od_saturate(od_round_shift_i64((int64_t)accumulator * multiplier, shift));
+}
+
+/* The same for any shift: a large one gives 0, one below 1 saturates. */
+static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    const int64_t product = (int64_t)accumulator * multiplier;
+    if (shift > OD_MAXIMUM_SHIFT || product == 0) {
+        return 0;
+    }
+    if (shift < 1) {
+        return product < 0 ? -INT32_MAX : INT32_MAX;
+    }
+    return od_saturate(od_round_shift_i64(product, shift));
+}
+
+/* An int8 activation: requantised, moved to its zero point, clamped to [low, high]. */
+static inline int32_t od_requantize_clamp(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                          int32_t zero_point, int32_t low, int32_t high) {
+    return od_clamp(od_requantize(accumulator, multiplier, shift) + zero_point, low, high);
+}
+
+static inline int32_t od_round_shift_clamp(int32_t value, int32_t shift, int32_t zero_point,
+                                           int32_t low, int32_t high) {
+    return od_clamp(od_round_shift(value, shift) + zero_point, low, high);
+}
+
+#endif

@@ -1,0 +1,59 @@
+/* int8 gradients with a delayed power-of-two scale (docs/numerics.md). */
+#ifndef ONDEVICE_GRADIENT_H
+#define ONDEVICE_GRADIENT_H
+
+#include "ondevice/fixed_point.h"
+#include "ondevice/float_bits.h"
+#include "ondevice/model.h"
+
+/* Fraction bits that od_align_gradients adds to the first gradient's unit. */
+#define OD_ALIGN_BITS 12
+
+/* One int8 element of a gradient tensor; counts what was lost in its scale. */
+static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                        void *scale) {
+    od_grad_scale_t *state = (od_grad_scale_t *)scale;
+    const int32_t value = od_scale(accumulator, multiplier, shift);
+    const int32_t magnitude = value < 0 ? -value : value;
+    if (magnitude > state->amax) {
+        state->amax = magnitude;
+    }
+    if (magnitude > 127) {
+        state->saturated++;
+        return value < 0 ? -127 : 127;
+    }
+    if (magnitude == 0 && accumulator != 0) {
+        state->zeros++;
+    }
+    return value;
+}
+
+/* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of a's unit; saturates. */
+static inline int32_t od_align_gradients(int32_t a, int32_t b, int32_t apart) {
+    const int32_t shift = OD_ALIGN_BITS + apart;
+    int64_t moved = 0;
+    if (shift > 30) {
+        moved = b == 0 ? 0 : (b < 0 ? -(int64_t)INT32_MAX : (int64_t)INT32_MAX);
+    } else if (shift >= 0) {
+        moved = (int64_t)b * ((int64_t)1 << shift);
+    } else if (shift > -30) {
+        moved = od_round_shift_i64(b, -shift);
+    }
+    return od_saturate((int64_t)a * (1 << OD_ALIGN_BITS) + moved);
+}
+
+/* Before backward: this step's exponents from the earlier steps' magnitudes. */
+void od_scales_begin(od_grad_scale_t *scales, uint32_t count);
+
+/* After backward: remember the magnitudes of this step. */
+void od_scales_end(od_grad_scale_t *scales, uint32_t count);
+
+/* Learning rate in units of a gradient's integers. */
+static inline float od_rate(float rate, const od_grad_scale_t *scale) {
+    return rate * od_power_of_two(scale->exponent);
+}
+
+/* error[i] * fold[i] as int8 in [-127, 127]; returns the real value of one unit. */
+float od_quantize_error(const float *error, const float *fold, uint32_t count, int8_t *quantized);
+
+#endif
