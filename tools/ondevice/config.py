@@ -12,7 +12,6 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ondevice.errors import UserError
 
-DEFAULT_BOARD = "qemu_f405"
 DEFAULT_EPOCHS = 3
 
 
@@ -43,9 +42,9 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """Where it is trained."""
+    """Where it is trained; without `board`, the simulated default, or whatever is at `port`."""
 
-    board: str = DEFAULT_BOARD
+    board: str | None = None
     port: str | None = None
     flash: bool = False
 

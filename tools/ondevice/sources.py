@@ -14,7 +14,7 @@ from ondevice.compiled_model import (
     load_model_directory,
 )
 from ondevice.config import Config
-from ondevice.data import Dataset, calibration_subset, check_loss, load_dataset
+from ondevice.data import Dataset, calibration_subset, check_loss, load_dataset, make_dataset
 from ondevice.errors import UserError
 
 
@@ -49,7 +49,7 @@ def load_sources(config: Config) -> Sources:
                 f"{config.model.file}: a model of your own needs its data: "
                 "give --data FILE.npz (keys x, y, x_test, y_test)"
             )
-        data = _demo_data(config.training.seed)
+        data = demo_dataset()
     else:
         data = load_dataset(config.data.file)
         check_loss(data, config.model.loss)
@@ -57,11 +57,11 @@ def load_sources(config: Config) -> Sources:
         calibration = load_dataset(config.data.calibration)
         calibration_x, calibration_y = calibration_subset(calibration.x, calibration.y)
     elif config.data.file is None:
-        calibration_x, calibration_y = _demo_calibration()
+        calibration_x, calibration_y = demo_calibration()
     else:
         calibration_x, calibration_y = calibration_subset(data.x, data.y)
     return Sources(
-        config.model.file if config.model.file is not None else _demo_model(),
+        config.model.file if config.model.file is not None else demo_model(),
         data,
         calibration_x,
         calibration_y,
@@ -99,3 +99,24 @@ def compiled_model(
         return load_model_directory(sources.model)
     request = compile_request(config, sources, ram_limit_bytes, flash_limit_bytes)
     return compile_to_cache(request, cache)
+
+
+def demo_dataset() -> Dataset:
+    """Loads the demo's data: one unseen wearer, with the watch rotated."""
+    from ondevice.demo import wearer_split
+
+    return make_dataset(wearer_split(), "demo data")
+
+
+def demo_calibration() -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Loads samples of the people that the demo's model was pretrained on."""
+    from ondevice.demo import calibration_set
+
+    return calibration_subset(*calibration_set())
+
+
+def demo_model() -> Path:
+    """Returns the demo's pretrained model, an ONNX file of the package."""
+    from ondevice import demo
+
+    return Path(demo.__file__).parent / "watch.onnx"

@@ -110,6 +110,11 @@ def check_firmware(device: TrainingDevice, manifest: Mapping[str, Any]) -> None:
         )
 
 
+def counter_unit(info: DeviceInfo) -> str:
+    """Returns the unit of a step's count: "instructions", "cycles" or ""."""
+    return _COUNTER_UNITS.get(info.counter, "")
+
+
 def sample_order(samples: int, total_steps: int, seed: int) -> Iterator[tuple[int, int]]:
     """Yields (epoch from 1, sample index): each epoch a new permutation from one seeded generator.
 
@@ -212,7 +217,7 @@ def run_training(
     total_steps = settings.total_steps(len(data.x))
     accumulation_steps = int(manifest["optimizer"].get("accumulation_steps", 1))
     checkpoint_every_steps = settings.checkpoint_every_steps or len(data.x)
-    counts_something = device.info.counter in _COUNTER_UNITS
+    counts_something = counter_unit(device.info) != ""
     on_event(_started(device, manifest, data, settings, total_steps))
 
     training = pack_samples(manifest, data.x, data.y)
@@ -311,6 +316,6 @@ def _started(
         total_steps=total_steps,
         learning_rate=settings.learning_rate,
         seed=settings.seed,
-        counter=_COUNTER_UNITS.get(device.info.counter, ""),
+        counter=counter_unit(device.info),
         planned_ram_bytes=int(manifest["memory"]["ram_bytes"]),
     )

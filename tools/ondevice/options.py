@@ -1,0 +1,130 @@
+"""Command-line options that several verbs share, and how they override the configuration."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Dtype = Literal["int8", "float32"]
+Optimizer = Literal["sgd", "momentum"]
+Loss = Literal["cross_entropy", "mse"]
+
+_MODEL, _DATA, _DEVICE, _TRAINING = "Model", "Data", "Board", "Training"
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file of settings; options given here win over it."),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        help=".onnx or .pt2 file, or a directory written by `ondevice compile` "
+        "[default: the demo's]",
+        rich_help_panel=_MODEL,
+    ),
+]
+SchemeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheme",
+        help="What is updated: full, last, last-K, bias or sparse:FILE.toml [default: full]",
+        rich_help_panel=_MODEL,
+    ),
+]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option("--dtype", help="Arithmetic [default: int8]", rich_help_panel=_MODEL),
+]
+LossOption = Annotated[
+    Loss | None,
+    typer.Option("--loss", help="[default: cross_entropy]", rich_help_panel=_MODEL),
+]
+OptimizerOption = Annotated[
+    Optimizer | None,
+    typer.Option("--optimizer", help="[default: sgd]", rich_help_panel=_MODEL),
+]
+MomentumOption = Annotated[
+    float | None,
+    typer.Option(
+        "--momentum", help="Of --optimizer momentum [default: 0.9]", rich_help_panel=_MODEL
+    ),
+]
+AccumulateOption = Annotated[
+    int | None,
+    typer.Option(
+        "--accumulate", min=1, help="Samples an update [default: 1]", rich_help_panel=_MODEL
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help=".npz file with x, y, x_test, y_test [default: the demo's unseen wearer]",
+        rich_help_panel=_DATA,
+    ),
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        help=".npz file whose x sets the activations' ranges [default: from --data]",
+        rich_help_panel=_DATA,
+    ),
+]
+BoardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--board", help="See `ondevice boards` [default: qemu_f405]", rich_help_panel=_DEVICE
+    ),
+]
+PortOption = Annotated[
+    str | None,
+    typer.Option(
+        "--port",
+        help="Serial port of a real board, e.g. /dev/ttyACM0; see `ondevice ports`",
+        rich_help_panel=_DEVICE,
+    ),
+]
+FlashOption = Annotated[
+    bool | None,
+    typer.Option("--flash", help="Flash the real board first.", rich_help_panel=_DEVICE),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", min=1, help="Training steps, one sample each", rich_help_panel=_TRAINING
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs", min=1, help="Passes over the data [default: 3]", rich_help_panel=_TRAINING
+    ),
+]
+LearningRateOption = Annotated[
+    float | None, typer.Option("--lr", min=0.0, help="Learning rate", rich_help_panel=_TRAINING)
+]
+DecayOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--lr-decay/--no-lr-decay",
+        help="Let the learning rate fall linearly to 0 [default: yes]",
+        rich_help_panel=_TRAINING,
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", min=0, help="Of the order of samples [default: 0]", rich_help_panel=_TRAINING
+    ),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint", help="Parameters to put on the board first: a run's checkpoint.npz"
+    ),
+]
+BuildDirOption = Annotated[
+    Path, typer.Option("--build-dir", help="Where compiled models and firmware are kept")
+]

@@ -1,0 +1,163 @@
+"""One training run from settings to results: what `ondevice train` does."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ondevice.budget import check_budget
+from ondevice.checkpoint import check_checkpoint, load_checkpoint
+from ondevice.compiled_model import ModelDirectory
+from ondevice.config import Config
+from ondevice.data import check_dataset
+from ondevice.events import Evaluated, Event
+from ondevice.link.device import Device
+from ondevice.report import summarise
+from ondevice.run_folder import create_run_folder
+from ondevice.sources import Sources, compiled_model, load_sources
+from ondevice.target import board_budget, open_target, target_board
+from ondevice.train import check_firmware, evaluate, pack_samples, run_training
+
+if TYPE_CHECKING:
+    from ondevice.boards import Board
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data and a compiled model that fits the board."""
+
+    sources: Sources
+    model: ModelDirectory
+    board: "Board | None"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves.
+
+    Attributes:
+        summary: Figures; see `ondevice.report.summarise`.
+        folder: The run folder.
+        checkpoint: Trained parameters.
+        interrupted: The person stopped it.
+    """
+
+    summary: dict[str, Any]
+    folder: Path
+    checkpoint: Path | None
+    interrupted: bool
+
+
+def prepare(config: Config, build_root: Path, say: Callable[[str], None]) -> Prepared:
+    """Loads the data, compiles the model and checks both against each other and the board.
+
+    Raises:
+        UserError: Anything of it is wrong; nothing was built or flashed.
+    """
+    board = target_board(config.device)
+    sources = load_sources(config)
+    say(f"Compiling {sources.model} ...")
+    ram_limit = board.ram_bytes - board.stack_bytes if board and board.run != "host" else None
+    flash_limit = board.flash_bytes if board and board.run != "host" else None
+    model = compiled_model(config, sources, build_root / "models", ram_limit, flash_limit)
+    check_dataset(sources.data, model.manifest)
+    budget = board_budget(board, model.manifest)
+    check_budget(budget, model.manifest, board.name if board is not None else "the board")
+    return Prepared(sources, model, board)
+
+
+def train_once(
+    config: Config,
+    prepared: Prepared,
+    build_root: Path,
+    on_event: Callable[[Event], None],
+    should_stop: Callable[[], bool],
+    say: Callable[[str], None],
+    start_from: Path | None = None,
+) -> RunResult:
+    """Starts the board, trains on it, and writes the run folder.
+
+    Args:
+        config: All settings.
+        prepared: From `prepare`.
+        build_root: Where firmware is built.
+        on_event: Display.
+        should_stop: Asked between steps.
+        say: Takes lines for the person.
+        start_from: A checkpoint to begin with, instead of the model's own parameters.
+
+    Raises:
+        UserError: The board or the link failed; the run folder keeps the last good checkpoint.
+    """
+    manifest = prepared.model.manifest
+    if start_from is not None:
+        check_checkpoint(start_from, load_checkpoint(start_from), manifest)
+    say(f"Starting {prepared.board.name if prepared.board else config.device.port} ...")
+    target = open_target(config.device, prepared.board, prepared.model, build_root)
+    with target.device as device:
+        check_firmware(device, manifest)
+        device.reset_model()  # a real board may hold what an earlier run learnt
+        if start_from is not None:
+            restore(device, start_from, prepared.model)
+        folder = create_run_folder(config, manifest, datetime.now())
+        with closing(folder):
+
+            def record(event: Event) -> None:
+                folder.on_event(event)
+                on_event(event)
+
+            begun_s = monotonic()
+            try:
+                outcome = run_training(
+                    device, manifest, prepared.sources.data, config.training, record, should_stop
+                )
+            except BaseException:
+                if folder.checkpoint is not None:
+                    say(f"The last good parameters are in {folder.checkpoint}")
+                raise
+            summary = summarise(
+                outcome, manifest, device.info, target.flash_bytes, monotonic() - begun_s
+            )
+            folder.write_summary(summary)
+    return RunResult(summary, folder.path, folder.checkpoint, outcome.interrupted)
+
+
+def evaluate_once(
+    config: Config,
+    prepared: Prepared,
+    build_root: Path,
+    should_stop: Callable[[], bool],
+    checkpoint: Path | None,
+) -> Evaluated | None:
+    """Measures accuracy on the device: of a checkpoint, or of what the board holds.
+
+    Returns:
+        The measurement, or None where it was stopped.
+
+    Raises:
+        UserError: The checkpoint is of another model, or the board or the link failed.
+    """
+    manifest, data = prepared.model.manifest, prepared.sources.data
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, load_checkpoint(checkpoint), manifest)
+    target = open_target(config.device, prepared.board, prepared.model, build_root)
+    with target.device as device:
+        check_firmware(device, manifest)
+        if checkpoint is not None:
+            restore(device, checkpoint, prepared.model)
+        samples = pack_samples(manifest, data.x_test, data.y_test)
+        return evaluate(device, manifest, samples, should_stop=should_stop)
+
+
+def restore(device: Device, path: Path, model: ModelDirectory) -> None:
+    """Puts a checkpoint's parameters on the device.
+
+    Raises:
+        UserError: It is damaged or of another model, or the link failed.
+    """
+    checkpoint = load_checkpoint(path)
+    check_checkpoint(path, checkpoint, model.manifest)
+    device.write_parameters(checkpoint.parameter_bytes(), checkpoint.scales or None)

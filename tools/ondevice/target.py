@@ -1,0 +1,120 @@
+"""The board that a configuration means: its budget, its firmware, and the way to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ondevice.budget import Budget
+from ondevice.compiled_model import ModelDirectory
+from ondevice.config import DeviceSettings
+from ondevice.errors import UserError
+from ondevice.link.device import Device
+from ondevice.link.transport import ProcessTransport, SerialTransport, Transport
+
+if TYPE_CHECKING:
+    from ondevice.boards import Board
+    from ondevice.build import Firmware
+
+DEFAULT_BOARD = "qemu_f405"
+DEFAULT_BAUD = 115200
+
+
+@dataclass(frozen=True)
+class OpenTarget:
+    """A device that answers.
+
+    Attributes:
+        device: To be closed by the caller.
+        flash_bytes: Of the whole firmware; None where it was not built here.
+    """
+
+    device: Device
+    flash_bytes: int | None
+
+
+def target_board(settings: DeviceSettings) -> "Board | None":
+    """Loads the board's description; None for a port whose board was not named.
+
+    Raises:
+        UserError: Unknown board, or the settings contradict each other.
+    """
+    from ondevice.boards import load_board
+
+    if settings.board is None and settings.port is not None:
+        if settings.flash:
+            raise UserError("--flash needs --board: which firmware goes on the board at the port?")
+        return None
+    name = settings.board if settings.board is not None else DEFAULT_BOARD
+    board = load_board(name)
+    if board.run == "serial" and settings.port is None:
+        raise UserError(
+            f"board {name!r} is a real one: say where it is with --port (see `ondevice ports`), "
+            "or choose a simulated one (see `ondevice boards`)"
+        )
+    if board.run != "serial" and settings.port is not None:
+        raise UserError(
+            f"board {name!r} is simulated and has no port; leave out --port or choose another board"
+        )
+    return board
+
+
+def board_budget(board: "Board | None", manifest: Mapping[str, Any]) -> Budget:
+    """Sets a model's needs against a board; no limits where the board is unknown or the host."""
+    memory = manifest["memory"]
+    limited = board is not None and board.run != "host"
+    return Budget(
+        model_ram_bytes=int(memory["ram_bytes"]),
+        stack_bytes=board.stack_bytes if board is not None and limited else 0,
+        board_ram_bytes=board.ram_bytes if board is not None and limited else None,
+        model_flash_bytes=int(memory["const_bytes"]),
+        board_flash_bytes=board.flash_bytes if board is not None and limited else None,
+    )
+
+
+def build_for(model: ModelDirectory, board: "Board", build_root: Path) -> "Firmware":
+    """Builds the firmware of a compiled model for a board.
+
+    Raises:
+        UserError: It does not compile, or does not fit.
+    """
+    from ondevice.build import build_firmware
+
+    folder = build_root / "firmware" / f"{board.name}-{str(model.manifest['model_id'])[:24]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return build_firmware(model.path, board, folder)
+
+
+def open_target(
+    settings: DeviceSettings, board: "Board | None", model: ModelDirectory, build_root: Path
+) -> OpenTarget:
+    """Starts the simulated board with the model's firmware, or opens the port of a real one.
+
+    Args:
+        settings: Port, and whether to flash a real board first.
+        board: From `target_board`.
+        model: Compiled.
+        build_root: Where firmware is built.
+
+    Raises:
+        UserError: It cannot be built, flashed, started, opened or greeted.
+    """
+    flash_bytes = None
+    transport: Transport
+    if settings.port is not None:
+        if settings.flash and board is not None:
+            from ondevice.build import flash
+
+            firmware = build_for(model, board, build_root)
+            flash(firmware, board, settings.port)
+            flash_bytes = firmware.flash_bytes
+        baud = board.uart_baud if board is not None else DEFAULT_BAUD
+        transport = SerialTransport(settings.port, baud)
+    else:
+        assert board is not None  # target_board gives one where there is no port
+        from ondevice.build import simulate_command
+
+        firmware = build_for(model, board, build_root)
+        flash_bytes = firmware.flash_bytes
+        transport = ProcessTransport(simulate_command(firmware, board), name=board.name)
+    return OpenTarget(Device(transport, expected_abi=int(model.manifest["abi"])), flash_bytes)
