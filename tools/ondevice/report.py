@@ -111,3 +111,11 @@ def _number(value: float | None) -> str:
 
 def _bytes(count: int | None) -> str:
     return "" if count is None else format_bytes(count)
+
+
+def describe_result(summary: Mapping[str, Any]) -> str:
+    """Says in one line what a run brought."""
+    done = "interrupted after" if summary["interrupted"] else "completed"
+    before, after = map(_percent, _pair(summary, "accuracy_before", "accuracy_after"))
+    change = f": accuracy {before} -> {after}" if before and after else ""
+    return f"{done} {summary['steps']} steps on {summary['board']}{change}"

@@ -51,13 +51,21 @@ class RunResult:
     interrupted: bool
 
 
-def prepare(config: Config, build_root: Path, say: Callable[[str], None]) -> Prepared:
+def prepare(
+    config: Config, build_root: Path, say: Callable[[str], None], connect: bool = True
+) -> Prepared:
     """Loads the data, compiles the model and checks both against each other and the board.
+
+    Args:
+        config: All settings.
+        build_root: Where compiled models are kept.
+        say: Takes lines for the person.
+        connect: A real board will be opened, so its port must be given.
 
     Raises:
         UserError: Anything of it is wrong; nothing was built or flashed.
     """
-    board = target_board(config.device)
+    board = target_board(config.device, connect)
     sources = load_sources(config)
     say(f"Compiling {sources.model} ...")
     ram_limit = board.ram_bytes - board.stack_bytes if board and board.run != "host" else None

@@ -33,8 +33,12 @@ class OpenTarget:
     flash_bytes: int | None
 
 
-def target_board(settings: DeviceSettings) -> "Board | None":
+def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | None":
     """Loads the board's description; None for a port whose board was not named.
+
+    Args:
+        settings: Board and port.
+        connect: A real board must have its port; False where it is only compiled or built for.
 
     Raises:
         UserError: Unknown board, or the settings contradict each other.
@@ -47,7 +51,7 @@ def target_board(settings: DeviceSettings) -> "Board | None":
         return None
     name = settings.board if settings.board is not None else DEFAULT_BOARD
     board = load_board(name)
-    if board.run == "serial" and settings.port is None:
+    if connect and board.run == "serial" and settings.port is None:
         raise UserError(
             f"board {name!r} is a real one: say where it is with --port (see `ondevice ports`), "
             "or choose a simulated one (see `ondevice boards`)"

@@ -1,0 +1,359 @@
+"""The command line: a verb is a function, a user's fault is one line and exit code 1."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ondevice_compiler.errors import UserError as CompilerError
+from rich.console import Console
+
+from ondevice import options as opt
+from ondevice.budget import budget_lines, check_budget
+from ondevice.compiled_model import load_model_directory, run_compiler
+from ondevice.config import load_config
+from ondevice.display import TrainingDisplay, format_bytes, format_evaluation
+from ondevice.errors import UserError
+from ondevice.events import Event
+from ondevice.info import describe
+from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
+from ondevice.json_lines import JsonLines
+from ondevice.report import summary_table
+from ondevice.session import evaluate_once, prepare, train_once
+from ondevice.sources import compile_request, load_sources
+from ondevice.target import board_budget, build_for, target_board
+
+DEFAULT_BUILD = Path("build")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Trains neural networks on microcontrollers.\n\n"
+    "Begin with [bold]ondevice train[/bold]: it adapts the demo's model to a new person "
+    "on a simulated board.",
+)
+
+
+def main() -> None:
+    """Runs the command line: exit code 0, 1 (a user's fault), 2 (usage) or 130 (Ctrl-C)."""
+    try:
+        app()
+    except (UserError, CompilerError) as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")
+
+
+def _fail(message: str) -> None:
+    """Ends with one line, whatever the message holds."""
+    print(f"ondevice: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  ondevice train\n\n"
+    "  ondevice train --board host --scheme last --epochs 5\n\n"
+    "  ondevice train --model net.onnx --data mine.npz --port /dev/ttyACM0 --board nucleo_f446re"
+)
+def train(
+    model: opt.ModelOption = None,
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
+    scheme: opt.SchemeOption = None,
+    dtype: opt.DtypeOption = None,
+    loss: opt.LossOption = None,
+    optimizer: opt.OptimizerOption = None,
+    momentum: opt.MomentumOption = None,
+    accumulate: opt.AccumulateOption = None,
+    board: opt.BoardOption = None,
+    port: opt.PortOption = None,
+    flash: opt.FlashOption = None,
+    steps: opt.StepsOption = None,
+    epochs: opt.EpochsOption = None,
+    learning_rate: opt.LearningRateOption = None,
+    decay: opt.DecayOption = None,
+    seed: opt.SeedOption = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints [default: an epoch]")
+    ] = None,
+    checkpoint: opt.CheckpointOption = None,
+    config: opt.ConfigOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of run folders [default: runs]")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option(help="Run folder is DATE-NAME [default: the model's name]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
+    ] = False,
+    build_dir: opt.BuildDirOption = DEFAULT_BUILD,
+) -> None:
+    """Train on the device: compile, build, start, evaluate, train, evaluate."""
+    if steps is not None and epochs is not None:
+        raise typer.BadParameter("--steps and --epochs exclude each other")
+    settings = load_config(
+        config,
+        {
+            "model": {
+                "file": model,
+                "scheme": scheme,
+                "dtype": dtype,
+                "loss": loss,
+                "optimizer": optimizer,
+                "momentum": momentum,
+                "accumulation_steps": accumulate,
+            },
+            "data": {"file": data, "calibration": calibration},
+            "device": {"board": board, "port": port, "flash": flash},
+            "training": {
+                "steps": steps,
+                "epochs": epochs,
+                "learning_rate": learning_rate,
+                "learning_rate_decay": decay,
+                "seed": seed,
+                "checkpoint_every_steps": checkpoint_every,
+            },
+            "output": {"directory": output, "name": run_name},
+        },
+    )
+    console = _console(stderr=as_json)
+    lines = JsonLines(sys.stdout) if as_json else None
+    prepared = prepare(settings, build_dir, console.print)
+    stop = StopOnInterrupt(
+        lambda: console.print("Stopping after this step; Ctrl-C again ends at once.")
+    )
+    with TrainingDisplay(console) as display, stop:
+
+        def on_event(event: Event) -> None:
+            display.on_event(event)
+            if lines is not None:
+                lines.on_event(event)
+
+        result = train_once(
+            settings, prepared, build_dir, on_event, stop.requested, console.print, checkpoint
+        )
+    console.print(summary_table(result.summary))
+    if lines is not None:
+        lines.write({"event": "summary", **result.summary, "run": str(result.folder)})
+    if result.interrupted:
+        console.print(f"Interrupted; the parameters so far are in {result.checkpoint}")
+        raise typer.Exit(EXIT_CODE)
+    console.print(f"Results are in {result.folder}")
+
+
+@app.command(
+    name="compile",
+    epilog="Example:\n\n  ondevice compile --model net.onnx --data mine.npz --scheme last-2 -o out",
+)
+def compile_verb(
+    model: opt.ModelOption = None,
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
+    scheme: opt.SchemeOption = None,
+    dtype: opt.DtypeOption = None,
+    loss: opt.LossOption = None,
+    optimizer: opt.OptimizerOption = None,
+    momentum: opt.MomentumOption = None,
+    accumulate: opt.AccumulateOption = None,
+    board: opt.BoardOption = None,
+    config: opt.ConfigOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write model.c and manifest.json here"),
+    ] = None,
+    stop_after: Annotated[
+        str | None, typer.Option(help="Print what this stage gives, and stop: load, plan, ...")
+    ] = None,
+) -> None:
+    """Compile a model and print its RAM and flash; refuse what does not fit the board."""
+    settings = load_config(
+        config,
+        {
+            "model": {
+                "file": model,
+                "scheme": scheme,
+                "dtype": dtype,
+                "loss": loss,
+                "optimizer": optimizer,
+                "momentum": momentum,
+                "accumulation_steps": accumulate,
+            },
+            "data": {"file": data, "calibration": calibration},
+            "device": {"board": board},
+        },
+    )
+    sources = load_sources(settings)
+    if sources.model.is_dir():
+        raise UserError(f"{sources.model}: is compiled already; see `ondevice info`")
+    compiled = run_compiler(compile_request(settings, sources))
+    if stop_after is not None:
+        print(compiled.stage_text(stop_after))
+        return
+    # A real board need not be connected to compile for it.
+    target = target_board(settings.device, connect=False)
+    name = target.name if target is not None else "the board"
+    budget = board_budget(target, compiled.manifest)
+    for line in budget_lines(budget, compiled.manifest, name):
+        print(line)
+    check_budget(budget, compiled.manifest, name)
+    if output is not None:
+        compiled.write(output)
+        print(f"Written to {output}")
+
+
+@app.command(epilog="Example:\n\n  ondevice build --model out --board nucleo_f446re")
+def build(
+    model: opt.ModelOption = None,
+    scheme: opt.SchemeOption = None,
+    dtype: opt.DtypeOption = None,
+    data: opt.DataOption = None,
+    board: opt.BoardOption = None,
+    config: opt.ConfigOption = None,
+    build_dir: opt.BuildDirOption = DEFAULT_BUILD,
+) -> None:
+    """Build the firmware of a model for a board."""
+    settings = load_config(
+        config,
+        {
+            "model": {"file": model, "scheme": scheme, "dtype": dtype},
+            "data": {"file": data},
+            "device": {"board": board},
+        },
+    )
+    prepared = prepare(settings, build_dir, _console(stderr=True).print, connect=False)
+    assert prepared.board is not None  # only a bare --port leaves it open
+    firmware = build_for(prepared.model, prepared.board, build_dir)
+    print(f"{firmware.elf}: flash {format_bytes(firmware.flash_bytes)}")
+
+
+@app.command(
+    epilog="Example:\n\n  ondevice flash --model out --board nucleo_f446re --port /dev/ttyACM0"
+)
+def flash(
+    model: opt.ModelOption = None,
+    scheme: opt.SchemeOption = None,
+    dtype: opt.DtypeOption = None,
+    data: opt.DataOption = None,
+    board: opt.BoardOption = None,
+    port: opt.PortOption = None,
+    config: opt.ConfigOption = None,
+    build_dir: opt.BuildDirOption = DEFAULT_BUILD,
+) -> None:
+    """Build the firmware of a model and put it on a real board."""
+    from ondevice.build import flash as flash_firmware
+
+    settings = load_config(
+        config,
+        {
+            "model": {"file": model, "scheme": scheme, "dtype": dtype},
+            "data": {"file": data},
+            "device": {"board": board, "port": port, "flash": True},
+        },
+    )
+    prepared = prepare(settings, build_dir, _console(stderr=True).print)
+    if prepared.board is None or prepared.board.run != "serial":
+        raise UserError(
+            "only a real board is flashed; name it with --board (see `ondevice boards`)"
+        )
+    firmware = build_for(prepared.model, prepared.board, build_dir)
+    flash_firmware(firmware, prepared.board, settings.device.port)
+    print(f"{prepared.board.name} runs model {prepared.model.manifest['model_id']}")
+
+
+@app.command(
+    name="eval",
+    epilog="Example:\n\n  ondevice eval --checkpoint runs/20260101-120000-watch/checkpoint.npz",
+)
+def eval_verb(
+    model: opt.ModelOption = None,
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
+    scheme: opt.SchemeOption = None,
+    dtype: opt.DtypeOption = None,
+    board: opt.BoardOption = None,
+    port: opt.PortOption = None,
+    flash: opt.FlashOption = None,
+    checkpoint: opt.CheckpointOption = None,
+    config: opt.ConfigOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    build_dir: opt.BuildDirOption = DEFAULT_BUILD,
+) -> None:
+    """Measure accuracy on the device; nothing is trained.
+
+    A run's checkpoint brings the settings of its run, unless --config says otherwise.
+    """
+    if config is None and checkpoint is not None and (checkpoint.parent / "config.toml").is_file():
+        config = checkpoint.parent / "config.toml"
+    settings = load_config(
+        config,
+        {
+            "model": {"file": model, "scheme": scheme, "dtype": dtype},
+            "data": {"file": data, "calibration": calibration},
+            "device": {"board": board, "port": port, "flash": flash},
+        },
+    )
+    console = _console(stderr=as_json)
+    prepared = prepare(settings, build_dir, _console(stderr=True).print)
+    with StopOnInterrupt() as stop:
+        measured = evaluate_once(settings, prepared, build_dir, stop.requested, checkpoint)
+    if measured is None:
+        raise typer.Exit(EXIT_CODE)
+    if as_json:
+        print(json.dumps({"event": "evaluate", **asdict(measured)}))
+    console.print(format_evaluation(measured))
+
+
+@app.command(
+    epilog="Examples:\n\n  ondevice info runs/20260101-120000-watch\n\n  ondevice info qemu_f405"
+)
+def info(
+    subject: Annotated[
+        str, typer.Argument(help="A compiled model, a run folder, a checkpoint, or a board's name")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest on stdout.")] = False,
+) -> None:
+    """Describe a compiled model, a run, a checkpoint or a board."""
+    if as_json:
+        print(json.dumps(load_model_directory(Path(subject)).manifest))
+        return
+    for line in describe(subject):
+        print(line)
+
+
+@app.command()
+def boards() -> None:
+    """List the boards that firmware can be built for."""
+    from ondevice.boards import list_boards, load_board
+
+    for name in list_boards():
+        board = load_board(name)
+        print(f"{name:<18} {board.run:<8} {board.title}")
+
+
+@app.command()
+def ports() -> None:
+    """List the serial ports of this computer."""
+    from ondevice.ports import list_ports
+
+    found = list_ports()
+    for port in found:
+        print(port)
+    if not found:
+        print("No serial port found; plug a board in, or use a simulated one.", file=sys.stderr)
+
+
+def _console(stderr: bool) -> Console:
+    # No markup: a file name may hold [brackets]. No highlighting: plain text is for grep.
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()
