@@ -19,7 +19,7 @@ def order(program: Program) -> Program:
     forward = [step for step in program.steps if step.phase in ("forward", "loss")]
     waiting = [step for step in program.steps if step.phase in ("backward", "update")]
     apply = [step for step in program.steps if step.phase == "apply"]
-    produced = {name for step in waiting for name in step.outputs}
+    produced = {name for step in waiting for name in set(step.outputs) - set(step.inputs)}
     done = {name for step in forward for name in step.outputs}
     scheduled: list[Step] = []
     while waiting:

@@ -27,7 +27,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
 
     acc = k.reduce(
         {"co": channels},
-        {"h": height, "w": width},
+        {"oh": height, "ow": width},
         dtype,
         lambda co: T.int32(0) if integer else T.float32(0),
         combine,

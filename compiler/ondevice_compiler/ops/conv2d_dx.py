@@ -35,7 +35,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
 
     g = k.tensor("g", g_tensor)
     w = k.tensor("w", w_tensor)
-    axes = {"h": window.height, "w": window.width, "ci": out_tensor.shape[3]}
+    axes = {"ih": window.height, "iw": window.width, "ci": out_tensor.shape[3]}
     along = {"kh": window.kernel_height, "kw": window.kernel_width, "co": per_group}
 
     def combine(acc: Any, h: Any, col: Any, ci: Any, kh: Any, kw: Any, co: Any) -> Any:

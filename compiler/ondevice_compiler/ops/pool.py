@@ -25,7 +25,7 @@ def _along(window: Window) -> dict[str, int]:
 
 
 def _axes(shape: tuple[int, ...]) -> dict[str, int]:
-    return {"h": shape[1], "w": shape[2], "c": shape[3]}
+    return {"ih": shape[1], "iw": shape[2], "c": shape[3]}
 
 
 def lower_max(k: KernelBuilder, step: Step, program: Program) -> None:

@@ -1,0 +1,263 @@
+"""The whole compiler: model file or module -> C and manifest, through the named stages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ondevice_compiler.autodiff import differentiate
+from ondevice_compiler.calibrate import calibrate
+from ondevice_compiler.emit import emit
+from ondevice_compiler.errors import DoesNotFitError, UserError
+from ondevice_compiler.fuse import Optimizer, fuse
+from ondevice_compiler.load import load_model, load_module
+from ondevice_compiler.load.normal_form import LoadedModel
+from ondevice_compiler.lower import lower
+from ondevice_compiler.order import order
+from ondevice_compiler.plan import Plan, plan_program
+from ondevice_compiler.quantize import quantize
+from ondevice_compiler.samples import to_memory_order
+from ondevice_compiler.scheme import UpdateScheme, resolve_scheme, select
+
+STAGES = (
+    "load", "autodiff", "calibrate", "select", "fuse", "quantize", "order", "lower", "plan", "emit",
+)  # fmt: skip
+DTYPES = ("int8", "float32")
+LOSSES = ("cross_entropy", "mse")
+OPTIMIZERS = ("sgd", "momentum")
+SHOWN_TENSORS = 3
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How to compile a model.
+
+    Attributes:
+        name: Of the model, in the manifest and on the device.
+        dtype: "int8" (int8 forward and backward) or "float32".
+        scheme: What to train, see `resolve_scheme`.
+        loss: "cross_entropy" or "mse".
+        optimizer: "sgd" or "momentum".
+        momentum: Decay of the velocity, in [0, 1); ignored by "sgd".
+        accumulation_steps: Samples whose mean gradient makes one update.
+        ram_limit_bytes: Most RAM that the model's buffers may take; None: no limit.
+        flash_limit_bytes: Most flash that its constants may take; None: no limit.
+        classes: If given, must equal the number of outputs.
+    """
+
+    name: str = "model"
+    dtype: str = "int8"
+    scheme: str | UpdateScheme = "full"
+    loss: str = "cross_entropy"
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    accumulation_steps: int = 1
+    ram_limit_bytes: int | None = None
+    flash_limit_bytes: int | None = None
+    classes: int | None = None
+
+    def check(self) -> None:
+        """Raises UserError for a value outside its range."""
+        for key, allowed in (("dtype", DTYPES), ("loss", LOSSES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, key) not in allowed:
+                raise UserError(f"{key} '{getattr(self, key)}'; allowed: {', '.join(allowed)}")
+        if not 0.0 <= self.momentum < 1.0:
+            raise UserError(f"momentum {self.momentum}; allowed: at least 0 and below 1")
+        if not 1 <= self.accumulation_steps <= 4096:
+            raise UserError(f"accumulation_steps {self.accumulation_steps}; allowed: 1 to 4096")
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model as C.
+
+    Attributes:
+        files: Text by file name.
+        manifest: See docs/manifest.md.
+        stages: Printed form of what each stage produced.
+    """
+
+    files: dict[str, str]
+    manifest: dict[str, Any]
+    stages: dict[str, str] = field(repr=False)
+
+    def stage_text(self, stage: str) -> str:
+        """What `--stop-after STAGE` prints."""
+        if stage not in self.stages:
+            raise UserError(f"unknown stage '{stage}'; allowed: {', '.join(STAGES)}")
+        return self.stages[stage]
+
+    def write(self, directory: Path) -> None:
+        """Writes the model directory as a whole: either the old one or the new one exists."""
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        try:
+            temporary.chmod(0o755)
+            for name, text in self.files.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+            if directory.exists():
+                retired = temporary.with_name(temporary.name + ".old")
+                os.replace(directory, retired)
+                os.replace(temporary, directory)
+                shutil.rmtree(retired)
+            else:
+                os.replace(temporary, directory)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def compile_model(
+    model: Path | Any,
+    calibration_x: NDArray[Any],
+    calibration_y: NDArray[Any],
+    options: CompileOptions,
+    on_stage: Callable[[str], None] | None = None,
+) -> CompiledModel:
+    """Compiles a model into a training step.
+
+    Args:
+        model: Path of an .onnx or .pt2 file, or a `torch.nn.Module`.
+        calibration_x: float32 [n, *source shape without batch]; 32 or more real samples.
+        calibration_y: Class indices [n], or targets [n, ...].
+        options: See `CompileOptions`.
+        on_stage: Called with the name of each stage as it starts, for progress.
+
+    Raises:
+        UserError: Anything wrong with the model, the data or the options.
+        DoesNotFitError: The plan exceeds a limit of the options.
+    """
+    options.check()
+    stages: dict[str, str] = {}
+
+    def begin(stage: str) -> None:
+        if on_stage is not None:
+            on_stage(stage)
+
+    begin("load")
+    samples = np.asarray(calibration_x, dtype=np.float32)
+    loaded = load_model(model) if isinstance(model, Path) else load_module(model, _example(samples))
+    stages["load"] = loaded.module.script(show_meta=False)
+    begin("autodiff")
+    loss: Any = options.loss
+    joint = differentiate(loaded, loss, options.name)
+    stages["autodiff"] = str(joint.program)
+    _check_classes(joint.program.tensor(joint.program.output).elements, calibration_y, options)
+    scheme = resolve_scheme(options.scheme, joint.program)
+    program = select(joint.program, scheme)
+    stages["select"] = str(program)
+    momentum = options.momentum if options.optimizer == "momentum" else 0.0
+    program = fuse(program, Optimizer(options.optimizer, momentum, options.accumulation_steps))
+    stages["fuse"] = str(program)
+    histories: dict[str, float] = {}
+    begin("calibrate")
+    if options.dtype == "int8":
+        calibration = calibrate(joint, _in_memory_order(loaded, samples), np.asarray(calibration_y))
+        stages["calibrate"] = "\n".join(
+            f"{name}: {calibration.low[name]:.6g} to {calibration.high[name]:.6g}"
+            for name in calibration.low
+        )
+        begin("quantize")
+        quantized = quantize(program, calibration)
+        program, histories = quantized.program, quantized.histories
+        stages["quantize"] = str(program)
+    begin("order")
+    program = order(program)
+    stages["order"] = str(program)
+    begin("plan")
+    plan = plan_program(program)
+    stages["plan"] = _plan_text(plan)
+    begin("lower")
+    lowered = lower(program)
+    stages["lower"] = str(lowered)
+    begin("emit")
+    manifest = {
+        "name": options.name,
+        "dtype": options.dtype,
+        "input": {
+            "source_shape": list(loaded.source_shape),
+            "axes": list(loaded.input_axes),
+        },
+        "scheme": {"name": scheme.name, "parameters": sorted(scheme.parameters)},
+        "optimizer": {
+            "name": options.optimizer,
+            "momentum": momentum,
+            "accumulation_steps": options.accumulation_steps,
+        },
+    }
+    emitted = emit(lowered, plan, histories, manifest, options.accumulation_steps)
+    stages["emit"] = emitted.files["model.c"]
+    _check_limits(emitted.manifest, options)
+    return CompiledModel(emitted.files, emitted.manifest, stages)
+
+
+def _example(samples: NDArray[np.float32]) -> Any:
+    import torch
+
+    if len(samples) == 0:
+        raise UserError("calibration data is empty; give at least one sample, better 32 or more")
+    return torch.from_numpy(samples[:1].copy())
+
+
+def _in_memory_order(loaded: LoadedModel, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    expected = loaded.source_shape[1:]
+    if samples.shape[1:] != expected:
+        raise UserError(
+            f"samples have shape {list(samples.shape[1:])}; the model {loaded.source} "
+            f"reads {list(expected)}"
+        )
+    shape = [1 if axis is None else loaded.source_shape[axis] for axis in loaded.input_axes]
+    entry = {"input": {"shape": shape, "axes": loaded.input_axes}}
+    return np.stack([to_memory_order(entry, sample) for sample in samples])
+
+
+def _check_classes(outputs: int, labels: NDArray[Any], options: CompileOptions) -> None:
+    if options.classes is not None and options.classes != outputs:
+        raise UserError(f"the model has {outputs} outputs, the data {options.classes} classes")
+    y = np.asarray(labels)
+    if options.loss != "cross_entropy" or y.size == 0:
+        return
+    if not np.issubdtype(y.dtype, np.integer):
+        raise UserError(f"labels have dtype {y.dtype}; allowed: integers for cross_entropy")
+    if y.min() < 0 or y.max() >= outputs:
+        raise UserError(
+            f"labels lie in {y.min()} to {y.max()}; allowed: 0 to {outputs - 1} "
+            f"(the model has {outputs} outputs)"
+        )
+
+
+def _plan_text(plan: Plan) -> str:
+    lines = [f"arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes} bytes"]
+    for placement in sorted(plan.placements.values(), key=lambda p: (p.offset, p.interval.first)):
+        interval = placement.interval
+        lines.append(
+            f"  {placement.offset:7d} + {interval.size_bytes:7d}  "
+            f"steps {interval.first:3d} to {interval.last:3d}  {interval.name}"
+        )
+    return "\n".join(lines)
+
+
+def _check_limits(manifest: dict[str, Any], options: CompileOptions) -> None:
+    """Refuses a model that exceeds the options' limits, naming the largest tensors."""
+    memory = manifest["memory"]
+    entries = [(t["bytes"], t["name"]) for t in memory["tensors"]]
+    entries += [(p["bytes"], p["name"]) for p in manifest["parameters"]]
+    largest = sorted(entries, reverse=True)[:SHOWN_TENSORS]
+    names = ", ".join(f"{name} {size} B" for size, name in largest)
+    for what, needed, limit in (
+        ("RAM", memory["ram_bytes"], options.ram_limit_bytes),
+        ("flash", memory["const_bytes"], options.flash_limit_bytes),
+    ):
+        if limit is not None and needed > limit:
+            raise DoesNotFitError(
+                f"model {options.name} with scheme {manifest['scheme']['name']} needs {needed} B of "
+                f"{what}; allowed: {limit} B, {needed - limit} B too many; largest: {names}; "
+                "train fewer layers or use a smaller model"
+            )
