@@ -1,6 +1,5 @@
 """RAM and flash of a compiled model against a board, before anything is flashed."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +39,7 @@ class Budget:
         return self.board_ram_bytes - self.stack_bytes
 
 
-def check_budget(budget: Budget, manifest: Mapping[str, Any], board: str) -> None:
+def check_budget(budget: Budget, manifest: dict[str, Any], board: str) -> None:
     """Refuses a model that cannot fit.
 
     Raises:
@@ -65,7 +64,7 @@ def check_budget(budget: Budget, manifest: Mapping[str, Any], board: str) -> Non
         )
 
 
-def biggest_tensors(manifest: Mapping[str, Any]) -> str:
+def biggest_tensors(manifest: dict[str, Any]) -> str:
     """Lists the biggest tensors in RAM: of the arena, and parameters."""
     tensors = [*manifest["memory"].get("tensors", ()), *manifest["parameters"]]
     ordered = sorted(tensors, key=lambda tensor: (-int(tensor["bytes"]), str(tensor["name"])))
@@ -75,7 +74,7 @@ def biggest_tensors(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def budget_lines(budget: Budget, manifest: Mapping[str, Any], board: str) -> list[str]:
+def budget_lines(budget: Budget, manifest: dict[str, Any], board: str) -> list[str]:
     """Prints a budget in a few lines."""
     memory = manifest["memory"]
     parts = [("arena", "arena_bytes"), ("parameters", "parameter_bytes")]

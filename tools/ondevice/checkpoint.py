@@ -51,7 +51,7 @@ class Checkpoint:
 
 
 def checkpoint_from_device(
-    manifest: Mapping[str, Any], step: int, parameters: Sequence[bytes], scales: bytes = b""
+    manifest: dict[str, Any], step: int, parameters: Sequence[bytes], scales: bytes = b""
 ) -> Checkpoint:
     """Gives the bytes read from a device their names, dtypes and shapes.
 
@@ -132,7 +132,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def check_checkpoint(path: Path, checkpoint: Checkpoint, manifest: Mapping[str, Any]) -> None:
+def check_checkpoint(path: Path, checkpoint: Checkpoint, manifest: dict[str, Any]) -> None:
     """Checks that a checkpoint fits a compiled model.
 
     Raises:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ondevice_compiler.errors import UserError as CompilerError
 from rich.console import Console
 
 from ondevice import options as opt
@@ -24,6 +23,7 @@ from ondevice.report import summary_table
 from ondevice.session import evaluate_once, prepare, train_once
 from ondevice.sources import compile_request, load_sources
 from ondevice.target import board_budget, build_for, target_board
+from ondevice_compiler.errors import UserError as CompilerError
 
 DEFAULT_BUILD = Path("build")
 
@@ -81,15 +81,15 @@ def train(
     decay: opt.DecayOption = None,
     seed: opt.SeedOption = None,
     checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between checkpoints [default: an epoch]")
+        int | None, typer.Option(min=1, help="Steps between checkpoints (default: an epoch)")
     ] = None,
     checkpoint: opt.CheckpointOption = None,
     config: opt.ConfigOption = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of run folders [default: runs]")
+        Path | None, typer.Option("--output", help="Folder of run folders (default: runs)")
     ] = None,
     run_name: Annotated[
-        str | None, typer.Option(help="Run folder is DATE-NAME [default: the model's name]")
+        str | None, typer.Option(help="Run folder is DATE-NAME (default: the model's name)")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")

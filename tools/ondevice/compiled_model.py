@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -19,8 +18,10 @@ if TYPE_CHECKING:
     from ondevice_compiler import CompiledModel, CompileOptions
 
 MANIFEST_FORMAT = 1
-_KEYS = ("abi", "model_id", "name", "dtype", "scheme", "optimizer", "loss", "input", "label")
-_KEYS += ("output", "parameters", "ops", "scales", "memory")
+_KEYS = tuple(
+    "abi model_id name dtype scheme optimizer loss input label output parameters ops scales "
+    "memory".split()
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ModelDirectory:
     """
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def check_loss(dataset: Dataset, loss: str) -> None:
         )
 
 
-def check_dataset(dataset: Dataset, manifest: Mapping[str, Any]) -> None:
+def check_dataset(dataset: Dataset, manifest: dict[str, Any]) -> None:
     """Checks data against a compiled model: sample shape, label kind and range.
 
     Args:

@@ -1,7 +1,6 @@
 """What `ondevice info` says of a compiled model, a run, a checkpoint or a board."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def describe(subject: str) -> list[str]:
     return describe_board(subject)
 
 
-def describe_manifest(manifest: Mapping[str, Any]) -> list[str]:
+def describe_manifest(manifest: dict[str, Any]) -> list[str]:
     """Describes a compiled model."""
     memory, label = manifest["memory"], manifest["label"]
     target = (

@@ -20,7 +20,7 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         help=".onnx or .pt2 file, or a directory written by `ondevice compile` "
-        "[default: the demo's]",
+        "(default: the demo's)",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -28,39 +28,39 @@ SchemeOption = Annotated[
     str | None,
     typer.Option(
         "--scheme",
-        help="What is updated: full, last, last-K, bias or sparse:FILE.toml [default: full]",
+        help="What is updated: full, last, last-K, bias or sparse:FILE.toml (default: full)",
         rich_help_panel=_MODEL,
     ),
 ]
 DtypeOption = Annotated[
     Dtype | None,
-    typer.Option("--dtype", help="Arithmetic [default: int8]", rich_help_panel=_MODEL),
+    typer.Option("--dtype", help="Arithmetic (default: int8)", rich_help_panel=_MODEL),
 ]
 LossOption = Annotated[
     Loss | None,
-    typer.Option("--loss", help="[default: cross_entropy]", rich_help_panel=_MODEL),
+    typer.Option("--loss", help="(default: cross_entropy)", rich_help_panel=_MODEL),
 ]
 OptimizerOption = Annotated[
     Optimizer | None,
-    typer.Option("--optimizer", help="[default: sgd]", rich_help_panel=_MODEL),
+    typer.Option("--optimizer", help="(default: sgd)", rich_help_panel=_MODEL),
 ]
 MomentumOption = Annotated[
     float | None,
     typer.Option(
-        "--momentum", help="Of --optimizer momentum [default: 0.9]", rich_help_panel=_MODEL
+        "--momentum", help="Of --optimizer momentum (default: 0.9)", rich_help_panel=_MODEL
     ),
 ]
 AccumulateOption = Annotated[
     int | None,
     typer.Option(
-        "--accumulate", min=1, help="Samples an update [default: 1]", rich_help_panel=_MODEL
+        "--accumulate", min=1, help="Samples an update (default: 1)", rich_help_panel=_MODEL
     ),
 ]
 DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help=".npz file with x, y, x_test, y_test [default: the demo's unseen wearer]",
+        help=".npz file with x, y, x_test, y_test (default: the demo's unseen wearer)",
         rich_help_panel=_DATA,
     ),
 ]
@@ -68,14 +68,14 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option(
         "--calibration",
-        help=".npz file whose x sets the activations' ranges [default: from --data]",
+        help=".npz file whose x sets the activations' ranges (default: from --data)",
         rich_help_panel=_DATA,
     ),
 ]
 BoardOption = Annotated[
     str | None,
     typer.Option(
-        "--board", help="See `ondevice boards` [default: qemu_f405]", rich_help_panel=_DEVICE
+        "--board", help="See `ondevice boards` (default: qemu_f405)", rich_help_panel=_DEVICE
     ),
 ]
 PortOption = Annotated[
@@ -99,7 +99,7 @@ StepsOption = Annotated[
 EpochsOption = Annotated[
     int | None,
     typer.Option(
-        "--epochs", min=1, help="Passes over the data [default: 3]", rich_help_panel=_TRAINING
+        "--epochs", min=1, help="Passes over the data (default: 3)", rich_help_panel=_TRAINING
     ),
 ]
 LearningRateOption = Annotated[
@@ -109,14 +109,14 @@ DecayOption = Annotated[
     bool | None,
     typer.Option(
         "--lr-decay/--no-lr-decay",
-        help="Let the learning rate fall linearly to 0 [default: yes]",
+        help="Let the learning rate fall linearly to 0 (default: yes)",
         rich_help_panel=_TRAINING,
     ),
 ]
 SeedOption = Annotated[
     int | None,
     typer.Option(
-        "--seed", min=0, help="Of the order of samples [default: 0]", rich_help_panel=_TRAINING
+        "--seed", min=0, help="Of the order of samples (default: 0)", rich_help_panel=_TRAINING
     ),
 ]
 CheckpointOption = Annotated[

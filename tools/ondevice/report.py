@@ -12,7 +12,7 @@ from ondevice.train import TrainingOutcome, counter_unit
 
 def summarise(
     outcome: TrainingOutcome,
-    manifest: Mapping[str, Any],
+    manifest: dict[str, Any],
     info: DeviceInfo,
     flash_bytes: int | None,
     training_s: float,

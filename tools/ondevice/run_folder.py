@@ -28,7 +28,7 @@ class RunFolder:
         checkpoint: Path of the newest checkpoint, None before the first.
     """
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.checkpoint: Path | None = None
         self._manifest = manifest
@@ -87,7 +87,7 @@ class RunFolder:
             self._metrics = -1
 
 
-def create_run_folder(config: Config, manifest: Mapping[str, Any], now: datetime) -> RunFolder:
+def create_run_folder(config: Config, manifest: dict[str, Any], now: datetime) -> RunFolder:
     """Creates the folder with config.toml and manifest.json in it.
 
     Args:

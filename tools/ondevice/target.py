@@ -1,6 +1,5 @@
 """The board that a configuration means: its budget, its firmware, and the way to it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,7 @@ def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | Non
     return board
 
 
-def board_budget(board: "Board | None", manifest: Mapping[str, Any]) -> Budget:
+def board_budget(board: "Board | None", manifest: dict[str, Any]) -> Budget:
     """Sets a model's needs against a board; no limits where the board is unknown or the host."""
     memory = manifest["memory"]
     limited = board is not None and board.run != "host"

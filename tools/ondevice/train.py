@@ -1,12 +1,11 @@
 """The training loop: one sample a step, on the device. No display, no files: only events."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from ondevice_compiler.samples import pack_label, pack_sample
 
 from ondevice.config import TrainingSettings
 from ondevice.data import Dataset, check_dataset
@@ -14,6 +13,7 @@ from ondevice.errors import UserError
 from ondevice.events import Ended, Evaluated, Event, Moment, ParametersRead, Started, StepTrained
 from ondevice.link.device import PAINT_A, PAINT_B
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
+from ondevice_compiler.samples import pack_label, pack_sample
 
 OnEvent = Callable[[Event], None]
 
@@ -95,7 +95,7 @@ class TrainingOutcome:
     interrupted: bool
 
 
-def check_firmware(device: TrainingDevice, manifest: Mapping[str, Any]) -> None:
+def check_firmware(device: TrainingDevice, manifest: dict[str, Any]) -> None:
     """Checks that the device runs the model of the manifest.
 
     Raises:
@@ -139,7 +139,7 @@ def learning_rate_at(settings: TrainingSettings, step: int, total_steps: int) ->
 
 def evaluate(
     device: TrainingDevice,
-    manifest: Mapping[str, Any],
+    manifest: dict[str, Any],
     samples: Sequence[tuple[bytes, bytes]],
     moment: Moment = "after",
     step: int = 0,
@@ -174,18 +174,19 @@ def evaluate(
 
 
 def pack_samples(
-    manifest: Mapping[str, Any], x: NDArray[np.float32], y: NDArray[Any]
+    manifest: dict[str, Any], x: NDArray[np.float32], y: NDArray[Any]
 ) -> list[tuple[bytes, bytes]]:
-    """Packs samples and labels into the bytes that the device takes."""
+    """Packs samples [n, ...sample shape] and labels [n] into the bytes that the device takes."""
+    shaped = x.reshape(len(x), *manifest["input"]["source_shape"][1:])
     return [
         (pack_sample(manifest, sample), pack_label(manifest, label))
-        for sample, label in zip(x, y, strict=True)
+        for sample, label in zip(shaped, y, strict=True)
     ]
 
 
 def run_training(
     device: TrainingDevice,
-    manifest: Mapping[str, Any],
+    manifest: dict[str, Any],
     data: Dataset,
     settings: TrainingSettings,
     on_event: OnEvent = lambda event: None,
@@ -300,7 +301,7 @@ def _larger(first: MemoryUsage, second: MemoryUsage) -> MemoryUsage:
 
 def _started(
     device: TrainingDevice,
-    manifest: Mapping[str, Any],
+    manifest: dict[str, Any],
     data: Dataset,
     settings: TrainingSettings,
     total_steps: int,
