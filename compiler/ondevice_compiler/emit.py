@@ -158,8 +158,6 @@ class Emitter:
             "        return status;",
             "    }",
         ]
-        if training and not self.integer:
-            lines.append("    const float rate = learning_rate;")
         return lines
 
     def _quantize_error(self, call: Call) -> list[str]:
@@ -262,8 +260,9 @@ def _model_c(emitter: Emitter, name: str, accumulation_steps: int) -> str:
     ]
     if scale_count:
         sections.append(f"static od_grad_scale_t scales[{scale_count}];")
-    unused = [] if emitter.integer or apply_calls else ["    (void)rate;"]
-    ending = [f"    od_scales_end(scales, {scale_count});"] if scale_count else unused
+    ending = [f"    od_scales_end(scales, {scale_count});"] if scale_count else []
+    deferred = bool(apply_calls) and not emitter.integer
+    starting = ["    (void)learning_rate;"] if deferred else []
     sections += [
         "",
         "static void reset(void) {",
@@ -277,6 +276,7 @@ def _model_c(emitter: Emitter, name: str, accumulation_steps: int) -> str:
         "}",
         "",
         "static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace) {",
+        *starting,
         "    od_trace_start(trace);",
         train,
         *ending,
