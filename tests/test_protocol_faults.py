@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ondevice.errors import DeviceError, HandshakeError, LinkError
+from ondevice.errors import DeviceError, HandshakeError, LinkError, UserError
 from ondevice.link.channel import Timing
 from ondevice.link.device import PAINT_A, PAINT_B, Device
 from ondevice.link.framing import Frame, encode_frame
@@ -164,6 +164,36 @@ def test_a_clean_line_trains_without_a_retry(device: Device) -> None:
         assert device.counters().trained == 300
         assert device.link_statistics.retries == 0
         assert device.link_statistics.corrupt_frames == 0
+
+
+def test_a_board_that_holds_nothing_while_busy_gets_one_frame_at_a_time(fake_device: Path) -> None:
+    inner = ProcessTransport([str(fake_device), "stop-and-wait"])
+    faulty = FaultyTransport(inner, rate=0.0, seed=0)
+    answered = True
+
+    def write(data: bytes) -> None:
+        nonlocal answered
+        assert answered, "a second frame before the reply to the first"
+        answered = False
+        inner.write(data)
+
+    def read(max_bytes: int, timeout_s: float) -> bytes:
+        nonlocal answered
+        data = inner.read(max_bytes, timeout_s)
+        answered = answered or bool(data)
+        return data
+
+    with Device(faulty, timing=Timing(retry_s=5.0)) as device:
+        faulty.write, faulty.read = write, read  # type: ignore[method-assign]
+        run_steps(device, FakeModel(), range(130))
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 1e39])
+def test_a_learning_rate_that_is_no_float32_is_refused(device: Device, rate: float) -> None:
+    with device:
+        with pytest.raises(UserError, match="learning rate"):
+            device.train(rate)
+        assert device.counters().trained == 0
 
 
 def test_ten_thousand_spoilt_frames_change_no_weight(fake_device: Path) -> None:

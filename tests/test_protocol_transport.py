@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,15 @@ def python(code: str) -> ProcessTransport:
 def read_to_the_end(transport: ProcessTransport, received: bytearray) -> None:
     while True:
         received += transport.read(2, 5.0)
+
+
+def is_running(pid: int) -> bool:
+    """False also for one that has ended and was not collected."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def read_line(transport: ProcessTransport) -> bytes:
@@ -113,6 +123,23 @@ def test_closing_ends_a_process_that_does_not_end_by_itself() -> None:
     assert read_line(transport) == b"up\n"
     transport.close()
     assert transport._process.poll() == -15
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_tool_that_is_killed_takes_the_process_with_it() -> None:
+    tool = (
+        "import sys, os\n"
+        "from ondevice.link.transport import ProcessTransport\n"
+        "child = ProcessTransport([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", tool], capture_output=True, text=True)
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 10.0
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(pid)
 
 
 def test_a_board_on_a_serial_port_trains_and_is_greeted_a_second_time(

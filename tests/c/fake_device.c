@@ -25,7 +25,10 @@ static void quit(void *context) {
 
 int main(int argc, char **argv) {
     static od_session_t session;
-    const od_port_t port = fake_port(write_out, quit);
+    od_port_t port = fake_port(write_out, quit);
+    if (argc > 1 && argv[1][0] == 's') {
+        port.receive_bytes = 0; /* one frame at a time */
+    }
     if (od_session_init(&session, &od_model, &port) != OD_OK) {
         return 2;
     }

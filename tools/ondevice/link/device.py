@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Sequence
 from types import TracebackType
 
-from ondevice.errors import HandshakeError, LinkError
+from ondevice.errors import HandshakeError, LinkError, UserError
 from ondevice.link.channel import Channel, LinkStatistics, Timing
 from ondevice.link.messages import (
     ADDRESS_BYTES,
@@ -108,7 +108,7 @@ class Device:
             DeviceError: The loss is not finite (nothing was updated), or an upload of parameters
                 is incomplete.
         """
-        rate = struct.pack("<f", learning_rate)
+        rate = _encode_rate(learning_rate)
         return decode_result(self._channel.request(Request.TRAIN, rate, computes=True))
 
     def evaluate(self) -> StepResult:
@@ -124,7 +124,7 @@ class Device:
         Raises:
             DeviceError: The model updates at every step.
         """
-        rate = struct.pack("<f", learning_rate)
+        rate = _encode_rate(learning_rate)
         count = self._channel.request(Request.APPLY, rate, computes=True)
         return int.from_bytes(count, "little")
 
@@ -274,3 +274,12 @@ class Device:
                 )
             data += piece
         return bytes(data)
+
+
+def _encode_rate(learning_rate: float) -> bytes:
+    try:
+        return struct.pack("<f", learning_rate)
+    except OverflowError as error:
+        raise UserError(
+            f"the learning rate {learning_rate:g} is beyond float32 (3.4e38); lower it"
+        ) from error

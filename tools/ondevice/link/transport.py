@@ -1,10 +1,13 @@
 """Ways for bytes to reach a board: a serial port, or a child process that is the board."""
 
 import contextlib
+import ctypes
 import errno
 import os
 import selectors
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -67,8 +70,7 @@ class SerialTransport:
     def write(self, data: bytes) -> None:
         """Send all of the data."""
         try:
-            self._serial.write(data)
-            self._serial.flush()
+            self._serial.write(data)  # not drained: the channel knows how long that takes
         except serial.SerialTimeoutException as error:
             raise LinkError(
                 f"{self.name} takes no more bytes; unplug the board and plug it in again"
@@ -117,11 +119,25 @@ def _open_message(port: str, baud: int, error: Exception) -> str:
     return f"{port} cannot be opened: {error}"
 
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this child with the thread that started it, even if that is killed.
+
+    A simulator does not notice that its standard input is closed, and would run on for ever.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class ProcessTransport:
     """A child process whose standard input and output are the board's UART.
 
-    It runs in a session of its own, so that Ctrl-C in the terminal does not reach it. Its standard
-    error goes to a file without a name, whose last line explains an early end.
+    It runs in a session of its own, so that Ctrl-C in the terminal does not reach it, and ends with
+    the thread that made this object. Its standard error goes to a file without a name, whose last
+    line explains an early end.
     """
 
     def __init__(
@@ -140,6 +156,7 @@ class ProcessTransport:
                 stderr=self._stderr,
                 cwd=cwd,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
                 bufsize=0,
             )
         except OSError as error:
