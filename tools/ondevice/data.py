@@ -156,9 +156,10 @@ def _pairs(dataset: Dataset) -> list[tuple[str, str, NDArray[np.float32], NDArra
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     key = ""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: a single array; save several with numpy.savez")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: a single array; save several with numpy.savez")
+        with loaded as file:
             arrays = {}
             for key in file.files:
                 arrays[key] = file[key]
