@@ -81,7 +81,7 @@ class CompiledModel:
 
     Attributes:
         files: Text by file name.
-        manifest: See docs/manifest.md.
+        manifest: Contents of manifest.json.
         stages: Printed form of what each stage produced.
     """
 
