@@ -18,7 +18,7 @@ from tvm import relax
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.load.normal_form import LoadedModel
 from ondevice_compiler.ops.operator import attributes_of, call, shape_of
-from ondevice_compiler.program import Program, Step, Tensor
+from ondevice_compiler.program import Kind, Phase, Program, Step, Tensor
 
 Loss = Literal["cross_entropy", "mse"]
 LABEL = "label"
@@ -63,9 +63,7 @@ def differentiate(loaded: LoadedModel, loss: Loss, name: str) -> Joint:
 
 def _joint_function(loaded: LoadedModel, loss: Loss) -> Any:
     main = loaded.module["main"]
-    output_shape = tuple(
-        int(v) for v in main.ret_ty.shape.values
-    )
+    output_shape = tuple(int(v) for v in main.ret_ty.shape.values)
     if loss == "cross_entropy":
         if output_shape[:3] != (1, 1, 1):
             raise UserError(
@@ -148,6 +146,8 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
             attributes = attributes_of(value) if op != "add_gradient" else {}
             adjoint = re.fullmatch(r"(.*)_adjoint\d*", variable.name)
             of: str | None = None  # the forward tensor whose gradient this is
+            phase: Phase
+            kind: Kind
             if op.endswith("_error"):
                 phase, kind = "loss", "gradient"
                 of, wanted = output, f"d.{output}"
@@ -177,7 +177,12 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
                 attributes["weight"] = inputs[1]
             steps.append(
                 Step(
-                    f"{phase}/{written}", op, inputs, (written,), MappingProxyType(attributes), phase
+                    f"{phase}/{written}",
+                    op,
+                    inputs,
+                    (written,),
+                    MappingProxyType(attributes),
+                    phase,
                 )
             )
     gradients = {}

@@ -62,7 +62,9 @@ def calibrate(joint: Joint, x: NDArray[np.float32], y: NDArray[np.generic]) -> C
     for index in chosen:
         sample = np.ascontiguousarray(x[index], dtype=np.float32)[None]
         label = _label(program.loss, y[index], program.tensor(program.label).shape)
-        results = machine["step"](tvm.runtime.tensor(sample), tvm.runtime.tensor(label), *parameters)
+        results = machine["step"](
+            tvm.runtime.tensor(sample), tvm.runtime.tensor(label), *parameters
+        )
         seen[program.input].append(_subsample(sample, generator))
         for name, result in zip(joint.outputs, results, strict=True):
             value = result.numpy()
@@ -103,9 +105,7 @@ def _label(loss: str, y: np.generic, shape: tuple[int, ...]) -> NDArray[np.gener
     return np.ascontiguousarray(y, dtype=np.float32).reshape(shape)
 
 
-def _subsample(
-    value: NDArray[np.float32], generator: np.random.Generator
-) -> NDArray[np.float32]:
+def _subsample(value: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     flat = value.reshape(-1)
     if flat.size <= VALUES_PER_SAMPLE:
         return flat.copy()

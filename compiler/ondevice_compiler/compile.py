@@ -257,7 +257,7 @@ def _check_limits(manifest: dict[str, Any], options: CompileOptions) -> None:
     ):
         if limit is not None and needed > limit:
             raise DoesNotFitError(
-                f"model {options.name} with scheme {manifest['scheme']['name']} needs {needed} B of "
-                f"{what}; allowed: {limit} B, {needed - limit} B too many; largest: {names}; "
+                f"model {options.name} with scheme {manifest['scheme']['name']} needs {needed} B "
+                f"of {what}; allowed: {limit} B, {needed - limit} B too many; largest: {names}; "
                 "train fewer layers or use a smaller model"
             )

@@ -167,10 +167,11 @@ class Emitter:
         ones = np.ones(target.elements, np.float32)
         fold = ones if quantization is None else quantization.scales.astype(np.float32)
         fold = np.ascontiguousarray(np.broadcast_to(fold, (target.elements,)))
-        lines = [
-            f"    const float rate = learning_rate * od_quantize_error({self.pointer(source.name)}, "
-            f"{self.table(fold, 'fold')}, {target.elements}, {self.pointer(target.name)});",
-        ]
+        arguments = (
+            f"{self.pointer(source.name)}, {self.table(fold, 'fold')}, {target.elements}, "
+            f"{self.pointer(target.name)}"
+        )
+        lines = [f"    const float rate = learning_rate * od_quantize_error({arguments});"]
         if self.scales:
             lines.append(f"    od_scales_begin(scales, {len(self.scales)});")
         return lines
@@ -335,9 +336,7 @@ def _reset(emitter: Emitter) -> list[str]:
     return lines
 
 
-def _descriptor(
-    emitter: Emitter, name: str, accumulation_steps: int, has_apply: bool
-) -> list[str]:
+def _descriptor(emitter: Emitter, name: str, accumulation_steps: int, has_apply: bool) -> list[str]:
     program = emitter.program
     state = emitter.state()
     output, label = identifier(program.output), identifier(program.label)

@@ -107,7 +107,11 @@ def _updates_in_place(program: Program, optimizer: Optimizer) -> Program:
             outputs.insert(1, total)
             apply.append(
                 Step(
-                    f"apply/{parameter}", "apply_update", tuple(outputs), tuple(outputs), phase="apply"
+                    f"apply/{parameter}",
+                    "apply_update",
+                    tuple(outputs),
+                    tuple(outputs),
+                    phase="apply",
                 ).with_attributes(**attributes)
             )
             outputs = [total]
@@ -120,9 +124,7 @@ def _updates_in_place(program: Program, optimizer: Optimizer) -> Program:
             inputs=(*steps[index].inputs, *outputs),
             phase="update",
         ).with_attributes(update=kind, **attributes)
-    return _without_unused(
-        replace(program, steps=(*steps, *apply), tensors=tensors, gradients={})
-    )
+    return _without_unused(replace(program, steps=(*steps, *apply), tensors=tensors, gradients={}))
 
 
 def _state(tensors: dict[str, Tensor], parameter: str, kind: str) -> str:

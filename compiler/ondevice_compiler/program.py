@@ -146,9 +146,8 @@ class Program:
             outputs = ", ".join(describe(self.tensors[name]) for name in step.outputs)
             shown = {k: v for k, v in step.attributes.items() if not isinstance(v, np.ndarray)}
             extra = f" {shown}" if shown else ""
-            lines.append(
-                f"  {index:3d} {step.phase:8s} {outputs} = {step.op}({', '.join(step.inputs)}){extra}"
-            )
+            inputs = ", ".join(step.inputs)
+            lines.append(f"  {index:3d} {step.phase:8s} {outputs} = {step.op}({inputs}){extra}")
         return "\n".join(lines)
 
 

@@ -89,9 +89,7 @@ def _with_quantized_error(program: Program) -> Program:
             steps.append(step)
             continue
         steps.append(replace(step, outputs=(real,)))
-        steps.append(
-            Step(f"loss/{gradient}", "quantize_error", (real,), (gradient,), phase="loss")
-        )
+        steps.append(Step(f"loss/{gradient}", "quantize_error", (real,), (gradient,), phase="loss"))
     return replace(program, tensors=tensors, steps=tuple(steps))
 
 
@@ -114,7 +112,9 @@ def _separate_folds(program: Program) -> Program:
             for step in mine:
                 inputs = tuple(folded if i == name else i for i in step.inputs)
                 steps[steps.index(step)] = replace(step, inputs=inputs)
-            rescale = Step(f"backward/{folded}", "clip_gradient", (name,), (folded,), phase="backward")
+            rescale = Step(
+                f"backward/{folded}", "clip_gradient", (name,), (folded,), phase="backward"
+            )
             steps.insert(first, rescale)
     return replace(program, tensors=tensors, steps=tuple(steps))
 

@@ -33,9 +33,11 @@ def pack_sample(manifest: dict[str, Any], x: NDArray[Any]) -> bytes:
     values = to_memory_order(manifest, np.asarray(x, dtype=np.float32))
     entry = manifest["input"]
     if entry["dtype"] == "float32":
-        return values.astype("<f4").tobytes()
-    integers = np.rint(values.astype(np.float64) / entry["scale"]) + entry["zero_point"]
-    return np.clip(integers, -128, 127).astype(np.int8).tobytes()
+        return bytes(values.astype("<f4").tobytes())
+    integers: NDArray[Any] = (
+        np.rint(values.astype(np.float64) / entry["scale"]) + entry["zero_point"]
+    )
+    return bytes(np.clip(integers, -128, 127).astype(np.int8).tobytes())
 
 
 def pack_label(manifest: dict[str, Any], y: Any) -> bytes:

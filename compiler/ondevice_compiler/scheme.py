@@ -54,7 +54,9 @@ def resolve_scheme(scheme: str | UpdateScheme, program: Program) -> UpdateScheme
     elif scheme == "last" or (scheme.startswith("last-") and scheme[5:].isdigit()):
         count = 1 if scheme == "last" else int(scheme[5:])
         if not 1 <= count <= len(layers):
-            raise UserError(f"scheme {scheme}: the model has {len(layers)} layers; allowed: 1 to that")
+            raise UserError(
+                f"scheme {scheme}: the model has {len(layers)} layers; allowed: 1 to that"
+            )
         kept = set(layers[-count:])
         chosen = UpdateScheme.of(scheme, [n for n in program.gradients if _layer(n) in kept])
     elif scheme.startswith("sparse:"):
@@ -97,7 +99,9 @@ def _read(path: Path, layers: list[str]) -> UpdateScheme:
         raise UserError(f"update scheme {path}: not valid TOML: {error}") from error
     unknown = sorted(set(table) - {"weights", "biases"})
     if unknown:
-        raise UserError(f"update scheme {path}: unknown key '{unknown[0]}'; allowed: weights, biases")
+        raise UserError(
+            f"update scheme {path}: unknown key '{unknown[0]}'; allowed: weights, biases"
+        )
     names = []
     for key, suffix in (("weights", "weight"), ("biases", "bias")):
         listed = table.get(key, [])

@@ -235,6 +235,6 @@ def _kind(expression: Any) -> str:
     if isinstance(expression, tvm.ir.Call):
         name = getattr(expression.op, "name", "")
         if name == "relax.call_tir":
-            return "tir." + expression.args[0].name_hint.rstrip("0123456789_")
+            return "tir." + str(expression.args[0].name_hint).rstrip("0123456789_")
         return str(name)
     return "constant"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tvm import relax
 
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32
 from ondevice_compiler.load.normal_form import Convolution, Feature, Named, Normalizer
@@ -22,7 +21,7 @@ def constant_value(expression: Any) -> Any:
     data = getattr(expression, "data", None)
     if data is None:
         data = getattr(expression, "value", None)
-    return data.numpy() if hasattr(data, "numpy") else None
+    return data.numpy() if data is not None and hasattr(data, "numpy") else None
 
 
 def _constant(value: Any) -> NDArray[Any] | None:
@@ -31,11 +30,12 @@ def _constant(value: Any) -> NDArray[Any] | None:
     return value if isinstance(value, np.ndarray) else None
 
 
-def _unsupported(n: Normalizer, node: Any, value_of: ValueOf) -> None:
+def _unsupported(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     name = getattr(getattr(node, "op", None), "name", type(node).__name__)
     if name == "relax.call_tir":
         name = node.args[0].name_hint
     n.unsupported.add(name.removeprefix("relax."))
+    return None
 
 
 def _reject(n: Normalizer, what: str) -> None:
@@ -119,7 +119,11 @@ def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     bias = _constant(b)
     if not isinstance(a, Feature) or bias is None:
         left = _constant(a)
-        return left + bias if left is not None and bias is not None else _unsupported(n, node, value_of)
+        return (
+            left + bias
+            if left is not None and bias is not None
+            else _unsupported(n, node, value_of)
+        )
     if a.pending is None or a.clip is not None or bias.size not in (1, a.shape[3]):
         _reject(n, "add of a constant that is no bias")
         return None
@@ -130,7 +134,12 @@ def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
 def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     x = value_of(node.args[0])
     constants = [_constant(value_of(argument)) for argument in node.args[1:5]]
-    if not isinstance(x, Feature) or x.pending is None or x.clip or any(c is None for c in constants):
+    if (
+        not isinstance(x, Feature)
+        or x.pending is None
+        or x.clip
+        or any(c is None for c in constants)
+    ):
         _reject(n, "batch_norm that does not follow a convolution")
         return (None, None, None)
     gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
@@ -196,7 +205,11 @@ def _pool(kind: str) -> Callable[[Normalizer, Any, ValueOf], Any]:
         attrs = node.attrs
         kernel, stride = ([int(v) for v in attrs.pool_size], [int(v) for v in attrs.strides])
         padding = [int(v) for v in attrs.padding]
-        if not isinstance(x, Feature) or attrs.ceil_mode or any(int(d) != 1 for d in attrs.dilation):
+        if (
+            not isinstance(x, Feature)
+            or attrs.ceil_mode
+            or any(int(d) != 1 for d in attrs.dilation)
+        ):
             _reject(n, f"{kind} with ceil_mode or dilation")
             return None
         if kind == "avg_pool2d" and any(padding) and not attrs.count_include_pad:
@@ -222,7 +235,7 @@ def _pooled(
     return Feature(node, x.axes, (1, height, width, x.shape[3]))
 
 
-def _mean(n: Normalizer, node: Any, value_of: ValueOf) -> Feature | None:
+def _mean(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     """Mean over the spatial axes: a global average pool."""
     x = value_of(node.args[0])
     if not isinstance(x, Feature):

@@ -76,7 +76,8 @@ def _finish(k: KernelBuilder, step: Step, x: Tensor, w: Tensor, y: Tensor) -> An
             return lambda acc, co: T.max(acc, lower_bound)
         upper_bound = k.scalar("high", "float32", high)
         return lambda acc, co: T.min(T.max(acc, lower_bound), upper_bound)
-    assert x.quantization is not None and w.quantization is not None
+    assert x.quantization is not None
+    assert w.quantization is not None
     real = x.quantization.scales * np.broadcast_to(w.quantization.scales, (w.shape[0],))
     if y.dtype == "float32":
         unit = k.table("unit", real.astype(np.float32))

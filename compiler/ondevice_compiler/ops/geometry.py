@@ -66,8 +66,14 @@ class Window:
         row = oh * self.stride_height + kh - self.top
         column = ow * self.stride_width + kw - self.left
         guards = [
-            *_inside(row, self.height, self.top, self.out_height, self.stride_height, self.kernel_height),
-            *_inside(column, self.width, self.left, self.out_width, self.stride_width, self.kernel_width),
+            *_inside(
+                row, self.height, self.top,
+                self.out_height, self.stride_height, self.kernel_height,
+            ),
+            *_inside(
+                column, self.width, self.left,
+                self.out_width, self.stride_width, self.kernel_width,
+            ),
         ]  # fmt: skip
         return row, column, _all(guards)
 

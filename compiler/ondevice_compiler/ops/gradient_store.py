@@ -64,7 +64,12 @@ def gradient_store(
     def store_int8(value: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
         channel = indices[axes - 1]
         stored = T.call_extern(
-            "int32", "od_store_gradient", value, multiplier[channel], shift[channel] - exponent, scale
+            "int32",
+            "od_store_gradient",
+            value,
+            multiplier[channel],
+            shift[channel] - exponent,
+            scale,
         )
         if mask is not None:
             stored = T.if_then_else(mask(indices), stored, 0)
@@ -79,7 +84,9 @@ def fold_of(program: Program, gradient: str) -> np.ndarray[Any, np.dtype[np.floa
     return np.ones(1) if quantization is None else quantization.scales
 
 
-def _mask(k: KernelBuilder, step: Step, program: Program) -> Callable[[tuple[Any, ...]], Any] | None:
+def _mask(
+    k: KernelBuilder, step: Step, program: Program
+) -> Callable[[tuple[Any, ...]], Any] | None:
     kind = step.attributes.get("mask")
     if kind is None:
         return None

@@ -132,9 +132,7 @@ def apply(k: KernelBuilder, step: Step, program: Program) -> None:
     k.store(axes, with_momentum)
 
 
-def _float_update(
-    k: KernelBuilder, step: Step, program: Program, kind: str, beta: float
-) -> Update:
+def _float_update(k: KernelBuilder, step: Step, program: Program, kind: str, beta: float) -> Update:
     if kind == "accumulate":
         factor = k.scalar("factor", "float32", step.attributes.get("factor", 1.0))
         total = k.tensor("sum", program.tensor(step.outputs[0]), written=True)

@@ -39,7 +39,9 @@ def lower_max(k: KernelBuilder, step: Step, program: Program) -> None:
     def combine(acc: Any, h: Any, w: Any, c: Any, kh: Any, kw: Any) -> Any:
         row, column, inside = window.source(h, w, kh, kw)
         element = x[0, row, column, c]
-        return T.max(acc, guarded(inside, T.cast(element, "int32") if integer else element, smallest))
+        return T.max(
+            acc, guarded(inside, T.cast(element, "int32") if integer else element, smallest)
+        )
 
     axes = _axes(y_tensor.shape)
     dtype = "int32" if integer else "float32"
@@ -146,9 +148,14 @@ def lower_average_gradient(k: KernelBuilder, step: Step, program: Program) -> No
 
     area = window.kernel_height * window.kernel_width
     if window.out_height == 1 and window.out_width == 1 and not window.top and not window.left:
+        # A global pool: every pixel gets the one gradient of its channel.
         store, _ = gradient_store(k, step, program, 1.0 / area)
-        value = (lambda c: T.cast(g[0, 0, 0, c], "int32")) if integer else (lambda c: g[0, 0, 0, c])
-        k.store(_axes(out_tensor.shape), lambda h, w, c: store(value(c), (0, h, w, c)))
+
+        def spread(h: Any, w: Any, c: Any) -> list[tuple[Any, Any, Any]]:
+            value = g[0, 0, 0, c]
+            return store(T.cast(value, "int32") if integer else value, (0, h, w, c))
+
+        k.store(_axes(out_tensor.shape), spread)
         return
     _store_gradient(k, step, program, window, combine, 1.0 / area)
 
@@ -193,5 +200,9 @@ register("max_pool2d_argmax", lower_argmax, lambda attributes, x, y: y)
 register("max_pool2d_gradient", lower_max_gradient, lambda a, g, i: tuple(a["shape"]))
 register("avg_pool2d", lower_average, _shape, _average_gradient)
 register("avg_pool2d_gradient", lower_average_gradient, lambda a, g: tuple(a["shape"]))
-MAX, ARGMAX, MAX_GRADIENT = Operator(lower_max), Operator(lower_argmax), Operator(lower_max_gradient)
+MAX, ARGMAX, MAX_GRADIENT = (
+    Operator(lower_max),
+    Operator(lower_argmax),
+    Operator(lower_max_gradient),
+)
 AVERAGE, AVERAGE_GRADIENT = Operator(lower_average), Operator(lower_average_gradient)
