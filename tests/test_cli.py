@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from ondevice import cli, session
 from ondevice.checkpoint import load_checkpoint
+from ondevice.link.device import Device
 from ondevice.target import OpenTarget
 from toy_training import ToyDevice, toy_manifest, write_toy_data
 
@@ -265,6 +266,7 @@ from pathlib import Path
 from ondevice import cli, session
 from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport
+from ondevice.link.device import Device
 from ondevice.target import OpenTarget
 program = sys.argv.pop(1)
 session.target_board = lambda settings, connect=True: None
@@ -340,4 +342,4 @@ def _wait_for_lines(process: "subprocess.Popen[str]", folder: Path, count: int) 
 
 def _plug_in(monkeypatch: pytest.MonkeyPatch, toy: ToyDevice) -> None:
     monkeypatch.setattr(session, "target_board", lambda settings, connect=True: None)
-    monkeypatch.setattr(session, "open_target", lambda *_: OpenTarget(toy, None))  # type: ignore[arg-type]
+    monkeypatch.setattr(session, "open_target", lambda *_: OpenTarget(cast(Device, toy), None))

@@ -33,7 +33,8 @@ def test_a_good_file_is_read_as_float32_samples_and_integer_labels(tmp_path: Pat
         class_names=np.array(["rest", "walk"]),
     )
     data = load_dataset(path)
-    assert (data.x.dtype, data.y.dtype) == (np.float32, np.int64)
+    assert data.x.dtype == np.float32
+    assert data.y.dtype == np.int64
     np.testing.assert_array_equal(data.x, arrays["x"])
     np.testing.assert_array_equal(data.y_test, arrays["y_test"])
     assert data.class_names == ("rest", "walk")

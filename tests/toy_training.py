@@ -73,7 +73,8 @@ def toy_arrays(seed: int = 0, samples: int = 20) -> dict[str, NDArray[Any]]:
 
 
 def toy_dataset(samples: int = 20) -> Dataset:
-    return Dataset(**toy_arrays(samples=samples))
+    arrays = toy_arrays(samples=samples)
+    return Dataset(arrays["x"], arrays["y"], arrays["x_test"], arrays["y_test"])
 
 
 def write_toy_data(path: Path, **changes: NDArray[Any]) -> Path:

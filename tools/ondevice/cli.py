@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command line: exit code 0, 1 (a user's fault), 2 (usage) or 130 (Ctrl-C)."""
+    # Warnings of libraries about each other are nothing that a person at this prompt can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         app()
     except (UserError, CompilerError) as error:

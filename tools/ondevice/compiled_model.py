@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ondevice_compiler import CompiledModel, CompileOptions
 
 MANIFEST_FORMAT = 1
-_KEYS = tuple(
-    "abi model_id name dtype scheme optimizer loss input label output parameters ops scales "
-    "memory".split()
+_KEYS = (
+    *("abi", "model_id", "name", "dtype", "scheme", "optimizer", "loss"),
+    *("input", "label", "output", "parameters", "ops", "scales", "memory"),
 )
 
 
