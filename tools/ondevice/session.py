@@ -67,7 +67,8 @@ def prepare(
     """
     board = target_board(config.device, connect)
     sources = load_sources(config)
-    say(f"Compiling {sources.model} ...")
+    if not sources.model.is_dir():
+        say(f"Compiling {sources.model} ...")
     ram_limit = board.ram_bytes - board.stack_bytes if board and board.run != "host" else None
     flash_limit = board.flash_bytes if board and board.run != "host" else None
     model = compiled_model(config, sources, build_root / "models", ram_limit, flash_limit)

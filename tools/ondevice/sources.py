@@ -103,8 +103,13 @@ def compiled_model(
 
 def demo_dataset() -> Dataset:
     """Loads the demo's data: one unseen wearer, with the watch rotated."""
-    from ondevice.demo import wearer_split
-
+    try:
+        from ondevice.demo import wearer_split
+    except ImportError as error:
+        raise UserError(
+            f"the demo's data needs the demo extra ({error}): "
+            "pip install 'ondevice-training[demo]', or give --data and --model"
+        ) from error
     return make_dataset(wearer_split(), "demo data")
 
 
