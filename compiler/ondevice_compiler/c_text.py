@@ -21,7 +21,8 @@ VALUES_PER_LINE = 12
 
 def identifier(name: str) -> str:
     """A C identifier for a tensor name; distinct names of one program stay distinct in practice."""
-    return re.sub(r"\W", "_", name)
+    text = re.sub(r"\W", "_", name)
+    return f"t_{text}" if text[:1].isdigit() else text
 
 
 def literal(value: Any, dtype: str) -> str:

@@ -27,7 +27,7 @@ class WatchNet(nn.Module):
         x = torch.relu(self.stem_norm(self.stem(x)))
         x = torch.relu(self.depthwise_norm(self.depthwise(x)))
         x = torch.relu(self.pointwise_norm(self.pointwise(x)))
-        x = torch.relu(x + self.residual_norm(self.residual(x)))
+        x = x + torch.relu(self.residual_norm(self.residual(x)))
         logits: torch.Tensor = self.head(x.mean(-1))
         return logits
 

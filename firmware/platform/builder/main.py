@@ -1,0 +1,128 @@
+"""Builds one board: runtime + firmware + generated model. Run by SCons inside PlatformIO."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
+
+from ondevice.boards import load_board
+from ondevice.errors import UserError
+from ondevice.linker_script import linker_script
+
+env = DefaultEnvironment()
+root = Path(env.subst("$PROJECT_DIR"))
+build = Path(env.subst("$BUILD_DIR"))
+name = env.subst("$PIOENV")
+try:
+    board = load_board(name)
+except UserError as error:
+    sys.exit(f"Error: {error}")
+host = board.run == "host"
+
+model = Path(os.environ.get("ONDEVICE_MODEL_DIR", root / "build" / name / "model"))
+if not (model / "model.c").is_file():
+    if "ONDEVICE_MODEL_DIR" in os.environ:
+        sys.exit(f"Error: no model.c in {model}: run `ondevice compile --board {name} -o DIR`")
+    print(f"Compiling the demo model into {model}")
+    command = [sys.executable, "-m", "ondevice", "compile", "--board", name, "-o", str(model)]
+    if subprocess.run(command, check=False).returncode != 0:
+        sys.exit(f"Error: `ondevice compile --board {name} -o {model}` failed")
+
+prefix = "" if host else "arm-none-eabi-"
+machine = [] if host else [f"-mcpu={board.cpu}", "-mthumb"]
+if board.fpu:
+    machine += [f"-mfpu={board.fpu}", "-mfloat-abi=hard"]
+warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+env.Replace(
+    CC=f"{prefix}gcc",
+    AR=f"{prefix}gcc-ar",
+    RANLIB=f"{prefix}gcc-ranlib",
+    OBJCOPY=f"{prefix}objcopy",
+    SIZETOOL=f"{prefix}size",
+    PROGNAME="firmware",
+    PROGSUFFIX="" if host else ".elf",
+    SRC_FILTER=[
+        "+<*.c>",
+        f"+<{board.driver}/*.c>",
+        *([] if host else ["+<cortex_m/*.c>"]),
+    ],
+)
+env.Append(
+    # -fno-strict-aliasing: the arena's bytes hold tensors of several types.
+    CFLAGS=["-std=c99"],
+    CCFLAGS=[
+        *machine,
+        "-O3" if not host else "-O2",
+        "-g",
+        "-ffp-contract=off",
+        "-fno-strict-aliasing",
+        "-ffunction-sections",
+        "-fdata-sections",
+        "-fno-common",
+        *warnings,
+    ],
+    CPPPATH=[str(root / "runtime" / "include"), str(root / "firmware" / "src"), str(model)],
+    CPPDEFINES=[
+        ("OD_BOARD_NAME", env.StringifyMacro(name)),
+        ("OD_CLOCK_HZ", f"{board.clock_hz}u"),
+        ("OD_UART_BAUD", f"{board.uart_baud}u"),
+        ("OD_STACK_BYTES", f"{board.stack_bytes}u"),
+        ("OD_SIMULATED", 1 if board.run == "qemu" else 0),
+        (f"OD_UART_{board.uart.upper()}", 1),
+    ],
+    LINKFLAGS=[*machine],
+)
+if not host:
+    build.mkdir(parents=True, exist_ok=True)
+    script = build / "board.ld"
+    script.write_text(linker_script(board), encoding="utf-8")
+    env.Append(
+        LINKFLAGS=[
+            "-nostartfiles",
+            "-Wl,--gc-sections",
+            "--specs=nano.specs",
+            f"-T{script}",
+            f"-Wl,-Map,{build / 'firmware.map'}",
+        ],
+        LIBS=["c", "gcc"],
+    )
+
+env.BuildSources(str(build / "runtime"), str(root / "runtime" / "src"))
+env.BuildSources(str(build / "model"), str(model))
+program = env.BuildProgram()
+targets = [program]
+if not host:
+    binary = env.Command(
+        str(build / "firmware.bin"),
+        program,
+        env.VerboseAction("$OBJCOPY -O binary $SOURCE $TARGET", "Writing $TARGET"),
+    )
+    targets.append(binary)
+Default(targets)
+
+
+def _simulate(target, source, env):  # noqa: ARG001
+    from ondevice.build import simulation_command
+
+    return subprocess.run(simulation_command(str(source[0]), board), check=False).returncode
+
+
+def _upload(target, source, env):  # noqa: ARG001
+    from ondevice.flash import flash_file
+
+    try:
+        flash_file(Path(str(source[0])), board, env.subst("$UPLOAD_PORT") or None)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if board.run == "serial":
+    upload = env.Alias("upload", program, env.VerboseAction(_upload, "Flashing $SOURCE"))
+    AlwaysBuild(upload)
+else:
+    run = env.Alias("simulate", program, env.VerboseAction(_simulate, "Running $SOURCE"))
+    AlwaysBuild(run)

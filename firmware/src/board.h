@@ -1,0 +1,33 @@
+/* What a driver folder gives to main.c. */
+#ifndef ONDEVICE_FIRMWARE_BOARD_H
+#define ONDEVICE_FIRMWARE_BOARD_H
+
+#include <stdint.h>
+
+#include "ondevice/port.h"
+
+/* Clocks, UART, counter. After it the UART receives. */
+void board_init(void);
+
+/* Wait for input; returns 1 to `capacity` bytes, or 0 where the input has ended for good. */
+uint32_t board_read(uint8_t *bytes, uint32_t capacity);
+
+/* Send all n bytes. */
+void board_write(const uint8_t *bytes, uint32_t n);
+
+/* What counter the board has; see port.h. */
+uint32_t board_counter(void);
+od_counter_kind_t board_counter_kind(void);
+uint32_t board_counter_resolution(void);
+
+/* Bytes of the receive ring; 0: polled, one frame at a time. */
+uint32_t board_receive_bytes(void);
+
+/* Stack figures; 0 where they are unknown. */
+void board_stack_paint(void);
+uint32_t board_stack_high_water(void);
+
+/* End of a simulated board; on silicon it returns. */
+void board_exit(int32_t code);
+
+#endif

@@ -1,0 +1,135 @@
+/* From reset to main: FPU, data, bss, stack paint, vector table; and the fault report. */
+#include "board.h"
+#include "registers.h"
+
+#define STACK_PAINT 0xDEADBEEFu
+#define INTERRUPTS 96
+#if defined(OD_UART_USART2)
+#define UART_INTERRUPT 38
+#else
+#define UART_INTERRUPT 37 /* USART1; polled boards never take it */
+#endif
+#define FAULT_EXIT_CODE 99
+
+extern uint32_t od_data_load, od_data_start, od_data_end, od_bss_start, od_bss_end;
+extern uint32_t od_stack_limit, od_stack_top;
+
+int main(void);
+void reset_handler(void);
+void fault_handler(void);
+void fault_report(const uint32_t *frame);
+void default_handler(void);
+void uart_interrupt(void) __attribute__((weak, alias("default_handler")));
+
+__attribute__((section(".vectors"), used)) void (*const od_vectors[16 + INTERRUPTS])(void) = {
+    (void (*)(void))(uintptr_t)&od_stack_top,
+    reset_handler,
+    default_handler,
+    fault_handler,
+    fault_handler,
+    fault_handler,
+    fault_handler,
+    0,
+    0,
+    0,
+    0,
+    default_handler,
+    default_handler,
+    0,
+    default_handler,
+    default_handler,
+    [16 ... 15 + UART_INTERRUPT] = default_handler,
+    [16 + UART_INTERRUPT] = uart_interrupt,
+    [17 + UART_INTERRUPT... 15 + INTERRUPTS] = default_handler,
+};
+
+/* noinline: the floats of main must not be touched before the FPU is on. */
+__attribute__((noinline)) static void run(void) {
+    volatile uint32_t *to = &od_data_start;
+    for (const uint32_t *from = &od_data_load; to < &od_data_end;) {
+        *to++ = *from++;
+    }
+    for (to = &od_bss_start; to < &od_bss_end;) {
+        *to++ = 0;
+    }
+    board_stack_paint();
+    const int code = main();
+    board_exit(code);
+    for (;;) {
+    }
+}
+
+void reset_handler(void) {
+    SCB_CPACR |= 0xFu << 20;
+    __asm__ volatile("dsb\n isb");
+    SCB_VTOR = (uint32_t)(uintptr_t)od_vectors;
+    run();
+}
+
+static uint32_t *stack_pointer(void) {
+    uint32_t *sp;
+    __asm__ volatile("mov %0, sp" : "=r"(sp));
+    return sp;
+}
+
+void board_stack_paint(void) {
+    /* Some words below the stack pointer belong to this call. */
+    const uint32_t *const end = stack_pointer() - 16;
+    for (volatile uint32_t *word = &od_stack_limit; word < end;) {
+        *word++ = STACK_PAINT;
+    }
+}
+
+uint32_t board_stack_high_water(void) {
+    const uint32_t *word = &od_stack_limit;
+    while (word < &od_stack_top && *word == STACK_PAINT) {
+        word++;
+    }
+    return (uint32_t)((uintptr_t)&od_stack_top - (uintptr_t)word);
+}
+
+static void put_text(const char *text) {
+    uint32_t n = 0;
+    while (text[n] != 0) {
+        n++;
+    }
+    board_write((const uint8_t *)text, n);
+}
+
+static void put_hex(uint32_t value) {
+    char digits[9];
+    for (uint32_t i = 0; i < 8; i++) {
+        digits[i] = "0123456789abcdef"[(value >> (28u - 4u * i)) & 15u];
+    }
+    digits[8] = 0;
+    put_text(digits);
+}
+
+/* Plain text, which the host quotes: the frame protocol may be what broke. */
+__attribute__((used)) void fault_report(const uint32_t *frame) {
+    put_text("\nFAULT pc=");
+    put_hex(frame[6]);
+    put_text(" lr=");
+    put_hex(frame[5]);
+    put_text(" cfsr=");
+    put_hex(SCB_CFSR);
+    put_text("\n");
+    board_exit(FAULT_EXIT_CODE);
+    for (;;) {
+    }
+}
+
+__attribute__((naked)) void fault_handler(void) {
+    __asm__ volatile("tst lr, #4\n"
+                     "ite eq\n"
+                     "mrseq r0, msp\n"
+                     "mrsne r0, psp\n"
+                     "b fault_report\n");
+}
+
+void default_handler(void) {
+    put_text("\nFAULT unexpected interrupt\n");
+    board_exit(FAULT_EXIT_CODE);
+    for (;;) {
+    }
+}

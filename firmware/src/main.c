@@ -1,0 +1,63 @@
+/* The firmware of every board: bytes from the UART into the session, for ever. */
+#include "board.h"
+#include "ondevice/model.h"
+#include "ondevice/session.h"
+
+/* One entry an operator; a model with more has no profile. */
+#define PROFILE_ENTRIES 512
+#define READ_BYTES 64
+
+static od_session_t session;
+static uint32_t profile[PROFILE_ENTRIES];
+
+static void port_write(void *context, const uint8_t *bytes, uint32_t n) {
+    (void)context;
+    board_write(bytes, n);
+}
+
+static void port_stack_paint(void *context) {
+    (void)context;
+    board_stack_paint();
+}
+
+static uint32_t port_stack_high_water(void *context) {
+    (void)context;
+    return board_stack_high_water();
+}
+
+static void port_exit(void *context) {
+    (void)context;
+    board_exit(0);
+}
+
+int main(void) {
+    board_init();
+    const od_port_t port = {
+        .write = port_write,
+        .counter = board_counter_kind() == OD_COUNTER_NONE ? 0 : board_counter,
+        .counter_kind = board_counter_kind(),
+        .counter_resolution = board_counter_resolution(),
+        .clock_hz = OD_CLOCK_HZ,
+        .board = OD_BOARD_NAME,
+        .receive_bytes = board_receive_bytes(),
+        .stack_bytes = OD_STACK_BYTES,
+        .stack_paint = port_stack_paint,
+        .stack_high_water = port_stack_high_water,
+        .exit = port_exit,
+        .profile = profile,
+        .profile_count = PROFILE_ENTRIES,
+    };
+    if (od_session_init(&session, &od_model, &port) != OD_OK) {
+        board_exit(2);
+        return 2;
+    }
+    od_session_announce(&session);
+    for (;;) {
+        uint8_t bytes[READ_BYTES];
+        const uint32_t n = board_read(bytes, sizeof bytes);
+        if (n == 0) {
+            return 0;
+        }
+        od_session_receive(&session, bytes, n);
+    }
+}

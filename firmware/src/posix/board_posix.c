@@ -1,0 +1,35 @@
+/* The host board: standard input and output are the UART. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "board.h"
+
+void board_init(void) {}
+
+uint32_t board_read(uint8_t *bytes, uint32_t capacity) {
+    const ssize_t n = read(STDIN_FILENO, bytes, capacity);
+    return n > 0 ? (uint32_t)n : 0u;
+}
+
+void board_write(const uint8_t *bytes, uint32_t n) {
+    while (n > 0) {
+        const ssize_t written = write(STDOUT_FILENO, bytes, n);
+        if (written <= 0) {
+            exit(3);
+        }
+        bytes += written;
+        n -= (uint32_t)written;
+    }
+}
+
+uint32_t board_counter(void) { return 0; }
+od_counter_kind_t board_counter_kind(void) { return OD_COUNTER_NONE; }
+uint32_t board_counter_resolution(void) { return 1; }
+
+/* The pipe holds at least this much. */
+uint32_t board_receive_bytes(void) { return 4096; }
+
+void board_stack_paint(void) {}
+uint32_t board_stack_high_water(void) { return 0; }
+
+void board_exit(int32_t code) { exit(code); }

@@ -1,0 +1,127 @@
+"""Boards as data: one file boards/NAME.ini each, read by PlatformIO and by this module."""
+
+from __future__ import annotations
+
+import configparser
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+from ondevice.errors import UserError
+from ondevice.places import data_folder
+
+ALLOWED = {
+    "run": ("host", "qemu", "serial"),
+    "driver": ("posix", "stm32f4", "mps2"),
+    "uart": ("stdio", "usart1", "usart2", "cmsdk"),
+    "counter": ("none", "tim2", "dualtimer", "dwt"),
+}
+
+
+class BoardError(UserError):
+    """A board is unknown or its file is wrong."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board.
+
+    Attributes:
+        name: Of the file and of PlatformIO's environment.
+        title: For people.
+        run: How it runs: "host" (process), "qemu", or "serial" (real, behind a port).
+        driver: Folder of firmware/src.
+        cpu, fpu: As gcc's -mcpu and -mfpu; empty for the host.
+        clock_hz: Of the CPU; 0: unknown.
+        ram_origin, flash_origin: First address.
+        ram_bytes, flash_bytes: Of the real chip; enforced by the linker.
+        stack_bytes: Reserve that the linker checks.
+        uart: Which UART the link uses.
+        uart_baud: Its rate.
+        counter: What counts instructions or cycles.
+        qemu_machine: QEMU's -M.
+        openocd_target: OpenOCD's target/NAME.cfg.
+        mount_label: Label of the ST-LINK's disk.
+        usb_id: VID:PID of the debug probe, hexadecimal.
+    """
+
+    name: str
+    title: str
+    run: str
+    driver: str
+    cpu: str = ""
+    fpu: str = ""
+    clock_hz: int = 0
+    ram_origin: int = 0
+    ram_bytes: int = 0
+    flash_origin: int = 0
+    flash_bytes: int = 0
+    stack_bytes: int = 0
+    uart: str = "stdio"
+    uart_baud: int = 115200
+    counter: str = "none"
+    qemu_machine: str = ""
+    openocd_target: str = ""
+    mount_label: str = ""
+    usb_id: str = ""
+
+
+def list_boards(folder: Path | None = None) -> list[str]:
+    """Names of all boards, sorted."""
+    return sorted(path.stem for path in (folder or data_folder("boards")).glob("*.ini"))
+
+
+def load_board(name: str, folder: Path | None = None) -> Board:
+    """Reads boards/NAME.ini.
+
+    Raises:
+        BoardError: No such board, or a key that is unknown, missing or has a wrong value.
+    """
+    place = folder or data_folder("boards")
+    path = place / f"{name}.ini"
+    if name not in list_boards(place):
+        raise BoardError(f"unknown board {name!r}; allowed: {', '.join(list_boards(place))}")
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+        section = dict(parser[f"board:{name}"])
+    except (configparser.Error, KeyError) as error:
+        raise BoardError(
+            f"{path.name}: no section [board:{name}] that can be read: {error}"
+        ) from None
+    return _board(name, section, path.name)
+
+
+def _board(name: str, section: dict[str, str], source: str) -> Board:
+    known = {field.name: field for field in fields(Board) if field.name != "name"}
+    for key in section:
+        if key not in known:
+            raise BoardError(f"{source}: unknown key {key!r}; allowed: {', '.join(sorted(known))}")
+    values: dict[str, str | int] = {}
+    for key, field in known.items():
+        if key not in section:
+            if field.default is MISSING:
+                raise BoardError(f"{source}: key {key!r} is missing")
+            continue
+        text = section[key].strip()
+        if field.type == "int":
+            values[key] = _integer(text, key, source)
+        elif key in ALLOWED and text not in ALLOWED[key]:
+            allowed = ", ".join(ALLOWED[key])
+            raise BoardError(f"{source}: {key} = {text!r}; allowed: {allowed}")
+        else:
+            values[key] = text
+    if values["run"] != "host":
+        for key in ("cpu", "ram_bytes", "flash_bytes", "stack_bytes"):
+            if not values.get(key):
+                raise BoardError(f"{source}: key {key!r} is missing; only the host needs none")
+    return Board(name=name, **values)  # type: ignore[arg-type]
+
+
+def _integer(text: str, key: str, source: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise BoardError(f"{source}: {key} = {text!r}; allowed: an integer") from None
+    if value < 0:
+        raise BoardError(f"{source}: {key} = {value}; allowed: 0 or more")
+    return value

@@ -1,0 +1,151 @@
+"""Firmware: built by PlatformIO from runtime, firmware and a compiled model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ondevice.boards import Board
+from ondevice.elf import read_sizes
+from ondevice.errors import UserError
+from ondevice.flash import flash_file
+from ondevice.places import project_root
+
+_QUIET = {
+    "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+    "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
+    "PLATFORMIO_DISABLE_PROGRESSBAR": "true",
+    "PLATFORMIO_NO_ANSI": "true",
+}
+_OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
+_DEBIAN = {
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "gcc": "gcc libc6-dev",
+    "qemu-system-arm": "qemu-system-arm",
+}
+
+
+class BuildError(UserError):
+    """The firmware cannot be built, or does not fit."""
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A built firmware.
+
+    Attributes:
+        elf: The program (of the host board: an executable).
+        binary: Raw image to flash; None for the host.
+        flash_bytes: As programmed; None for the host.
+        data_bytes: Initialised and zeroed RAM; None for the host.
+        stack_bytes: Stack reserve; None for the host.
+    """
+
+    elf: Path
+    binary: Path | None
+    flash_bytes: int | None
+    data_bytes: int | None
+    stack_bytes: int | None
+
+
+def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
+    """Builds a model's firmware for a board.
+
+    Args:
+        model_dir: Written by the compiler.
+        board: Target.
+        build_dir: Objects and results; its own for each model and board.
+
+    Raises:
+        BuildError: A tool is missing, the C does not compile, or it does not fit the board: by how
+            many bytes.
+    """
+    _require("gcc" if board.run == "host" else "arm-none-eabi-gcc")
+    build_dir.mkdir(parents=True, exist_ok=True)
+    root = project_root()
+    environment = {
+        **os.environ,
+        **_QUIET,
+        "PLATFORMIO_CORE_DIR": str(build_dir.resolve() / "platformio"),
+        "PLATFORMIO_BUILD_DIR": str(build_dir.resolve() / "out"),
+        "PLATFORMIO_WORKSPACE_DIR": str(build_dir.resolve() / "workspace"),
+        "ONDEVICE_MODEL_DIR": str(model_dir.resolve()),
+    }
+    command = [sys.executable, "-m", "platformio", "run", "-d", str(root), "-e", board.name]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=root
+    )
+    output = done.stdout + done.stderr
+    if done.returncode != 0:
+        raise _failure(output, board, build_dir)
+    folder = build_dir / "out" / board.name
+    if board.run == "host":
+        return Firmware(folder / "firmware", None, None, None, None)
+    elf = folder / "firmware.elf"
+    sizes = read_sizes(elf)
+    if sizes.heap_symbols:
+        raise BuildError(f"{elf}: links {', '.join(sizes.heap_symbols)}: no heap is allowed")
+    binary = folder / "firmware.bin"
+    return Firmware(elf, binary, sizes.flash_bytes, sizes.data_bytes, sizes.stack_bytes)
+
+
+def simulate_command(firmware: Firmware, board: Board) -> list[str]:
+    """The process whose standard input and output are the board's UART.
+
+    Raises:
+        BuildError: QEMU is not installed, or the board is a real one.
+    """
+    return simulation_command(str(firmware.elf), board)
+
+
+def simulation_command(program: str, board: Board) -> list[str]:
+    """See `simulate_command`."""
+    if board.run == "host":
+        return [program]
+    if board.run != "qemu":
+        raise BuildError(f"board {board.name!r} is a real one and cannot be simulated")
+    _require("qemu-system-arm")
+    return [
+        "qemu-system-arm",
+        *("-M", board.qemu_machine),
+        *("-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"),
+        *("-serial", "stdio"),
+        # One instruction is one nanosecond of virtual time: the timers count instructions.
+        *("-icount", "shift=0,sleep=off,align=off"),
+        *("-semihosting-config", "enable=on,target=native"),
+        *("-kernel", program),
+    ]
+
+
+def flash(firmware: Firmware, board: Board, port: str | None = None) -> None:
+    """Puts a firmware on a real board; see `ondevice.flash.flash_file`."""
+    flash_file(firmware.elf, board, port)
+
+
+def _require(tool: str) -> None:
+    if shutil.which(tool) is None:
+        raise BuildError(f"{tool} is not installed: `apt-get install {_DEBIAN[tool]}`")
+
+
+def _failure(output: str, board: Board, build_dir: Path) -> BuildError:
+    log = build_dir / "build.log"
+    log.write_text(output, encoding="utf-8")
+    overflows = {region: int(size) for region, size in _OVERFLOW.findall(output)}
+    if overflows:
+        limits = {"RAM": board.ram_bytes, "FLASH": board.flash_bytes}
+        parts = [
+            f"{size} B too many for the {limits.get(region, 0)} B of {region}"
+            for region, size in overflows.items()
+        ]
+        return BuildError(
+            f"the firmware does not fit {board.name}: {', '.join(parts)} "
+            f"(a stack of {board.stack_bytes} B included); choose a smaller scheme or model"
+        )
+    lines = [line.strip() for line in output.splitlines() if "rror" in line]
+    first = lines[0][:300] if lines else "no message"
+    return BuildError(f"the firmware for {board.name} does not build: {first} (all of it: {log})")
