@@ -13,70 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from integer_arithmetic import (
+    LARGEST,
+    Integers,
+    align,
+    encode_factor,
+    encode_factors,
+    float_delta,
+    quantize_error,
+    requantize,
+    round_shift,
+    saturate32,
+    scale,
+)
 from ondevice_compiler.program import Program, Step
 
-Integers = NDArray[np.int64]
 Loss = Callable[[NDArray[np.float32], Any], NDArray[np.float32]]
 
-LARGEST = 2**31 - 1
 STATE_UNITS = {"int16": 16, "int32": 256}
 STATE_LIMIT = {"int16": 32767, "int32": LARGEST}
-
-
-# Rounding.
-
-
-def round_shift(value: Any, shift: Any) -> Integers:
-    """value / 2^shift, half away from zero; shift >= 1."""
-    exact = np.asarray(value, np.int64)
-    half = np.int64(1) << np.asarray(np.int64(shift) - 1)
-    return np.sign(exact) * ((np.abs(exact) + half) >> np.asarray(shift, np.int64))
-
-
-def saturate32(value: Any) -> Integers:
-    return np.clip(np.asarray(value, np.int64), -LARGEST, LARGEST)
-
-
-def encode_factor(real: float) -> tuple[int, int]:
-    """(multiplier, shift) of a real factor: multiplier in [2^30, 2^31), or 0."""
-    if real == 0:
-        return 0, 1
-    shift = 0
-    while real * 2.0**shift < 2**30:
-        shift += 1
-    while real * 2.0**shift >= 2**31:
-        shift -= 1
-    multiplier = round(real * 2.0**shift)
-    if multiplier == 2**31:
-        multiplier, shift = 2**30, shift - 1
-    return (0, 1) if shift > 62 else (multiplier, shift)
-
-
-def encode_factors(real: Any, count: int) -> tuple[Integers, Integers]:
-    pairs = [encode_factor(float(value)) for value in np.broadcast_to(real, (count,))]
-    return np.array([m for m, _ in pairs], np.int64), np.array([s for _, s in pairs], np.int64)
-
-
-def requantize(accumulator: Integers, multiplier: Any, shift: Any) -> Integers:
-    return saturate32(round_shift(accumulator * multiplier, shift))
-
-
-def scale(accumulator: Any, multiplier: Any, shift: Any) -> Integers:
-    """`requantize` for any shift."""
-    product = np.asarray(accumulator, np.int64) * np.asarray(multiplier, np.int64)
-    shift = np.asarray(shift, np.int64)
-    usual = saturate32(round_shift(product, np.clip(shift, 1, 62)))
-    small = np.where(shift < 1, np.sign(product) * LARGEST, usual)
-    return np.where(shift > 62, 0, small)
-
-
-def float_delta(accumulator: Any, rate: Any) -> Integers:
-    """accumulator * rate, the float32 rate taken apart into a 24-bit mantissa and a shift."""
-    rate = np.asarray(rate, np.float32)
-    bits = rate.view(np.uint32).astype(np.int64)
-    biased = (bits >> 23) & 0xFF
-    mantissa = np.where(biased == 0, 0, (bits & 0x7FFFFF) | 0x800000)
-    return scale(accumulator, np.where(bits >> 31, -mantissa, mantissa), 150 - biased)
 
 
 # Windows: every (kh, kw) of a window with the slice of the padded map that it sees.
@@ -108,7 +63,7 @@ class Slide:
         width = max(reach[1], self.left + self.size[1])
         return np.full((height, width, channels), fill, np.int64)
 
-    def cropped(self, full: Integers) -> Integers:
+    def cropped(self, full: Integers) -> NDArray[Any]:
         return full[self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
 
     def positions(self) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
@@ -455,30 +410,3 @@ class Machine:
             self._write(parameter, np.clip(moved, -127 * 256, 127 * 256 + 255))
         else:
             self._write(parameter, saturate32(moved))
-
-
-def align(a: Integers, b: Integers, apart: int) -> Integers:
-    """a + b * 2^apart in units of 2^-12."""
-    power = 12 + apart
-    if power > 30:
-        moved = np.sign(b) * LARGEST
-    elif power >= 0:
-        moved = b << power
-    elif power > -30:
-        moved = round_shift(b, -power)
-    else:
-        moved = np.zeros_like(b)
-    return saturate32((a << 12) + moved)
-
-
-def quantize_error(
-    error: NDArray[np.float32], fold: NDArray[np.float32]
-) -> tuple[Integers, np.float32]:
-    """int8 error and the real value of one unit; each operation in float32."""
-    folded = error * fold
-    unit = np.float32(np.abs(folded).max() / np.float32(127))
-    if unit == 0:
-        return np.zeros(error.shape, np.int64), unit
-    ratio = folded / unit
-    rounded = np.trunc(ratio + np.where(ratio < 0, np.float32(-0.5), np.float32(0.5)))
-    return np.clip(rounded.astype(np.int64), -127, 127), unit
