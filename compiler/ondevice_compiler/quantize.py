@@ -20,6 +20,7 @@ from ondevice_compiler.program import Program, Quantization, Step, Tensor
 Q88_HALF = 128  # Makes the high byte of a Q8.8 weight its rounded value.
 Q88_MAXIMUM = 127 * 256 + 255
 SMALLEST_SCALE = 1e-9
+HEAD_HEADROOM = 4.0  # The last layer's weights grow most; its scale leaves room for that.
 CHANNEL_FLOOR = 1e-3  # Of the largest channel: an all-zero channel must still be able to learn.
 STATE_DTYPE = {"int16": "int16", "int32": "int32"}
 
@@ -54,7 +55,8 @@ def quantize(program: Program, calibration: Calibration) -> Quantized:
     _quantize_activations(program, tensors, calibration)
     for step in program.steps:
         if step.op == "conv2d":
-            _quantize_parameters(step, tensors, values)
+            head = program.output in step.outputs and tensors[step.inputs[1]].trainable
+            _quantize_parameters(step, tensors, values, HEAD_HEADROOM if head else 1.0)
     _quantize_gradients(program, tensors)
     for name, tensor in tensors.items():
         if tensor.kind == "state":
@@ -141,13 +143,16 @@ def _quantize_activations(
 
 
 def _quantize_parameters(
-    step: Step, tensors: dict[str, Tensor], values: dict[str, NDArray[Any]]
+    step: Step,
+    tensors: dict[str, Tensor],
+    values: dict[str, NDArray[Any]],
+    headroom: float,
 ) -> None:
     x, weight, bias = (tensors[name] for name in step.inputs)
     real = np.asarray(values[weight.name], np.float64)
     peaks = np.abs(real).reshape(real.shape[0], -1).max(axis=1)
     largest = max(float(peaks.max()), SMALLEST_SCALE)
-    scale = np.maximum(peaks, CHANNEL_FLOOR * largest) / 127.0
+    scale = np.maximum(peaks, CHANNEL_FLOOR * largest) * headroom / 127.0
     units = real / scale.reshape(-1, *[1] * (real.ndim - 1))
     if weight.trainable:
         stored = np.rint(units * 256.0) + Q88_HALF

@@ -27,6 +27,10 @@ uint32_t board_receive_bytes(void);
 void board_stack_paint(void);
 uint32_t board_stack_high_water(void);
 
+/* Last words of a Cortex-M board, where the host quotes them: QEMU's standard error; on silicon the
+ * UART, between frames. */
+void board_report(const char *text);
+
 /* End of a simulated board; on silicon it returns. */
 void board_exit(int32_t code);
 

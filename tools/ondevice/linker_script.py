@@ -16,8 +16,16 @@ SECTIONS {{
     .text : {{ *(.text*) *(.rodata*) . = ALIGN(4); }} > FLASH
     .ARM.exidx : {{ *(.ARM.exidx*) }} > FLASH
     od_data_load = LOADADDR(.data);
-    .data : {{ . = ALIGN(4); od_data_start = .; *(.data*) . = ALIGN(4); od_data_end = .; }} > RAM AT > FLASH
-    .bss (NOLOAD) : {{ . = ALIGN(4); od_bss_start = .; *(.bss*) *(COMMON) . = ALIGN(8); od_bss_end = .; }} > RAM
+    .data : {{
+        . = ALIGN(4); od_data_start = .;
+        *(.data*)
+        . = ALIGN(4); od_data_end = .;
+    }} > RAM AT > FLASH
+    .bss (NOLOAD) : {{
+        . = ALIGN(4); od_bss_start = .;
+        *(.bss*) *(COMMON)
+        . = ALIGN(8); od_bss_end = .;
+    }} > RAM
     /* The stack's reserve is a section, so that the linker itself counts it. */
     .stack (NOLOAD) : {{ od_stack_limit = .; . += {stack_bytes}; }} > RAM
     /DISCARD/ : {{ *(.comment) *(.note*) }}

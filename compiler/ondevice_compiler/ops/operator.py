@@ -62,6 +62,7 @@ def register(
     full = f"ondevice.{name}"
     ir.register_op_attr(full, "FInferType", infer)
     ir.register_op_attr(full, "FPurity", True)
+    ir.register_op_attr(full, "TScriptPrinterName", full)  # or printing warns
     ir.register_op_attr(full, "FLegalize", legalize)
     if gradient is not None:
 

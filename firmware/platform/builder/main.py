@@ -103,13 +103,13 @@ if not host:
 Default(targets)
 
 
-def _simulate(target, source, env):  # noqa: ARG001
+def _simulate(target, source, env):
     from ondevice.build import simulation_command
 
     return subprocess.run(simulation_command(str(source[0]), board), check=False).returncode
 
 
-def _upload(target, source, env):  # noqa: ARG001
+def _upload(target, source, env):
     from ondevice.flash import flash_file
 
     try:

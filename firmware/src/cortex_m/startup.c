@@ -88,32 +88,24 @@ uint32_t board_stack_high_water(void) {
     return (uint32_t)((uintptr_t)&od_stack_top - (uintptr_t)word);
 }
 
-static void put_text(const char *text) {
-    uint32_t n = 0;
-    while (text[n] != 0) {
-        n++;
-    }
-    board_write((const uint8_t *)text, n);
-}
-
 static void put_hex(uint32_t value) {
     char digits[9];
     for (uint32_t i = 0; i < 8; i++) {
         digits[i] = "0123456789abcdef"[(value >> (28u - 4u * i)) & 15u];
     }
     digits[8] = 0;
-    put_text(digits);
+    board_report(digits);
 }
 
-/* Plain text, which the host quotes: the frame protocol may be what broke. */
+/* Plain text: the frame protocol may be what broke. */
 __attribute__((used)) void fault_report(const uint32_t *frame) {
-    put_text("\nFAULT pc=");
+    board_report("\nFAULT pc=");
     put_hex(frame[6]);
-    put_text(" lr=");
+    board_report(" lr=");
     put_hex(frame[5]);
-    put_text(" cfsr=");
+    board_report(" cfsr=");
     put_hex(SCB_CFSR);
-    put_text("\n");
+    board_report("\n");
     board_exit(FAULT_EXIT_CODE);
     for (;;) {
     }
@@ -128,7 +120,7 @@ __attribute__((naked)) void fault_handler(void) {
 }
 
 void default_handler(void) {
-    put_text("\nFAULT unexpected interrupt\n");
+    board_report("\nFAULT unexpected interrupt\n");
     board_exit(FAULT_EXIT_CODE);
     for (;;) {
     }
