@@ -1,0 +1,336 @@
+"""The firmware of every board: built by PlatformIO, booted, trained and measured.
+
+The model is tests/c/fake_model.c, whose weights tell which steps ran; a few labels are given a
+known cost in instructions or stack, so that the measurements have something to be checked against.
+"""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from ondevice.boards import list_boards, load_board
+from ondevice.build import BuildError, Firmware, build_firmware, simulate_command
+from ondevice.elf import read_sizes
+from ondevice.errors import LinkError, UserError
+from ondevice.link.device import Device
+from ondevice.link.messages import CounterKind
+from ondevice.link.transport import ProcessTransport
+
+ROOT = Path(__file__).resolve().parent.parent
+FAKE_MODEL = (ROOT / "tests" / "c" / "fake_model.c").read_text(encoding="utf-8")
+QEMU_BOARDS = ["qemu_f405", "qemu_mps2_an386", "qemu_mps2_an500"]
+SIMULATED = ["host", *QEMU_BOARDS]
+
+LABEL_NOPS, NOPS = 701, 4000
+LABEL_DEEP, DEEP_BYTES = 702, 1500
+LABEL_FAULT = 703
+# Put before evaluate() and at its start.
+COSTS = f"""
+__attribute__((noinline, noclone)) static void go_deep(void) {{
+    volatile uint8_t deep[{DEEP_BYTES}];
+    for (uint32_t i = 0; i < sizeof deep; i++) {{
+        deep[i] = 1;
+    }}
+}}
+/* A function of its own: nothing needs to reach over it. */
+__attribute__((noinline, noclone)) static void run_nops(void) {{
+    __asm__ volatile(".rept {NOPS}\\n nop\\n .endr");
+}}
+"""
+BRANCHES = f"""
+    if (label == {LABEL_NOPS}u) {{
+        run_nops();
+    }}
+    if (label == {LABEL_DEEP}u) {{
+        go_deep();
+    }}
+    if (label == {LABEL_FAULT}u) {{
+        __builtin_trap();
+    }}
+"""
+Build = Callable[[str], Firmware]
+
+
+def write_model(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.c").write_text(text, encoding="utf-8")
+    return folder
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert text.count(old) == 1, old
+    return text.replace(old, new)
+
+
+def costly_model() -> str:
+    head = "static int32_t evaluate(od_result_t *result, od_trace_t *trace) {"
+    return replaced(FAKE_MODEL, head, COSTS + head + BRANCHES)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Builds the fake model for a board, once."""
+    folder = tmp_path_factory.mktemp("firmware")
+    model = write_model(folder / "model", costly_model())
+    built: dict[str, Firmware] = {}
+
+    def build_board(name: str) -> Firmware:
+        if name not in built:
+            built[name] = build_firmware(model, load_board(name), folder / name)
+        return built[name]
+
+    return build_board
+
+
+def start(build: Build, name: str) -> Device:
+    command = simulate_command(build(name), load_board(name))
+    return Device(ProcessTransport(command, name=name))
+
+
+def sample(step: int) -> bytes:
+    return bytes((step * 37 + i * 11) % 256 for i in range(600))
+
+
+def train(device: Device, steps: int) -> list[int]:
+    counts = []
+    for step in range(steps):
+        device.write_input(sample(step))
+        device.write_label(struct.pack("<I", step % 7))
+        counts.append(device.train(0.25).count)
+    return counts
+
+
+def expected_weights(steps: int) -> list[int]:
+    """What fake_model.c must hold after `train`, worked out here a second time."""
+    weights = [0, 1, 2, 3]
+    for step in range(steps):
+        value = weights[1] * 31
+        for byte in sample(step):
+            value = (value * 31 + byte) % 2**32
+        weights[0] += 1
+        weights[1] = (value * 31 + step % 7) % 2**32
+        weights[2] = (weights[2] * 31 + 256) % 2**32
+    return weights
+
+
+@pytest.mark.parametrize("name", list_boards())
+def test_every_board_builds_within_its_memory_and_without_a_heap(build: Build, name: str) -> None:
+    firmware, board = build(name), load_board(name)
+    assert firmware.elf.is_file()
+    if board.run == "host":
+        return
+    sizes = read_sizes(firmware.elf)
+    assert sizes.heap_symbols == ()
+    assert 0 < sizes.flash_bytes <= board.flash_bytes
+    assert board.stack_bytes < sizes.ram_bytes <= board.ram_bytes
+    said = subprocess.run(
+        ["arm-none-eabi-size", "-B", firmware.elf], capture_output=True, text=True, check=True
+    )
+    text, data, bss = (int(word) for word in said.stdout.splitlines()[1].split()[:3])
+    assert sizes.flash_bytes == text + data
+    assert sizes.ram_bytes == data + bss  # GNU size counts the stack's reserve as bss
+    image = firmware.elf.with_suffix(".bin").stat().st_size
+    assert abs(image - sizes.flash_bytes) < 16  # alignment between sections
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_a_simulated_board_boots_and_trains_exactly_what_it_was_sent(
+    build: Build, name: str
+) -> None:
+    with start(build, name) as device:
+        assert (device.info.board, device.info.model) == (name, "fake")
+        assert device.info.model_id == bytes(range(16)).hex()
+        assert device.info.stack_bytes == load_board(name).stack_bytes
+        assert struct.unpack("<4I", device.read_parameters()[0]) == (0, 1, 2, 3)
+        train(device, 5)
+        assert list(struct.unpack("<4I", device.read_parameters()[0])) == expected_weights(5)
+        assert device.counters().trained == 5
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_a_simulated_board_takes_and_gives_back_every_byte(build: Build, name: str) -> None:
+    with start(build, name) as device:
+        sent = [
+            struct.pack("<4I", 9, 8, 7, 6),
+            bytes((i * 131 + i // 256) % 256 for i in range(3000)),
+        ]
+        device.write_parameters(sent)
+        assert device.read_parameters() == sent
+        device.reset_model()
+        assert struct.unpack("<4I", device.read_parameters()[0]) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", QEMU_BOARDS)
+def test_the_counter_counts_instructions(build: Build, name: str) -> None:
+    with start(build, name) as device:
+        assert device.info.counter is CounterKind.INSTRUCTIONS
+        counts = []
+        for label in (LABEL_NOPS + 99, LABEL_NOPS):
+            device.write_input(sample(0))
+            device.write_label(struct.pack("<I", label))
+            counts.append(device.evaluate().count)
+        # A few more for the call, and one step of the counter at either end.
+        slack = 8 + 2 * device.info.counter_resolution
+        assert abs(counts[1] - counts[0] - NOPS) <= slack
+
+
+def test_the_default_simulated_board_counts_single_instructions_and_repeats_them(
+    build: Build,
+) -> None:
+    runs = []
+    for _ in range(2):
+        with start(build, "qemu_f405") as device:
+            assert device.info.counter_resolution == 1
+            counts = train(device, 8)
+            profile = device.profile()
+        assert len(profile) == 3
+        assert 0 < sum(profile) <= sum(counts)
+        runs.append((counts, profile))
+    assert min(runs[0][0]) > 600  # at least one instruction for each byte that is hashed
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("name", QEMU_BOARDS)
+def test_the_stack_is_measured(build: Build, name: str) -> None:
+    with start(build, name) as device:
+        peaks = []
+        for label in (1, LABEL_DEEP):
+            device.paint()
+            device.write_input(sample(0))
+            device.write_label(struct.pack("<I", label))
+            device.evaluate()
+            peaks.append(device.memory().stack_high_water_bytes)
+        shallow, deep = peaks
+        assert 0 < shallow < DEEP_BYTES
+        assert DEEP_BYTES < deep <= shallow + DEEP_BYTES + 64
+        assert deep <= device.info.stack_bytes
+
+
+@pytest.mark.parametrize("name", QEMU_BOARDS)
+def test_a_fault_ends_the_simulator_and_says_where(build: Build, name: str) -> None:
+    with start(build, name) as device:
+        device.write_input(sample(0))
+        device.write_label(struct.pack("<I", LABEL_FAULT))
+        with pytest.raises(LinkError, match=r"exit code 99.*FAULT.*pc=0*([1-9a-f][0-9a-f]*)"):
+            device.evaluate()
+
+
+def test_the_nucleo_starts_at_its_reset_handler_and_has_its_uart_interrupt(build: Build) -> None:
+    board, firmware = load_board("nucleo_f446re"), build("nucleo_f446re")
+    vectors = struct.unpack_from("<112I", firmware.elf.with_suffix(".bin").read_bytes())
+    with firmware.elf.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        address = {s.name: s["st_value"] for s in symbols.iter_symbols() if s["st_size"]}
+    assert vectors[0] == board.ram_origin + board.ram_bytes
+    assert vectors[1] == address["reset_handler"] | 1
+    usart2 = 38  # RM0390, table 38
+    assert vectors[16 + usart2] == address["uart_interrupt"] | 1
+    assert vectors[16 + usart2 - 1] != vectors[16 + usart2]
+
+
+def test_a_real_board_cannot_be_simulated(build: Build) -> None:
+    with pytest.raises(UserError, match="nucleo_f446re"):
+        simulate_command(build("nucleo_f446re"), load_board("nucleo_f446re"))
+
+
+def test_the_linker_refuses_a_model_by_the_byte_and_says_by_how_many(
+    build: Build, tmp_path: Path
+) -> None:
+    board = load_board("qemu_f405")
+    # Of the same model, so that nothing but the arena differs; a multiple of 8 as .bss is aligned.
+    free = (board.ram_bytes - read_sizes(build("qemu_f405").elf).ram_bytes) // 8 * 8
+    text = costly_model()
+
+    def with_arena(count: int) -> Path:
+        return write_model(tmp_path / "m", replaced(text, "arena[256]", f"arena[{count}]"))
+
+    fits = build_firmware(with_arena(256 + free), board, tmp_path / "b")
+    assert board.ram_bytes - read_sizes(fits.elf).ram_bytes < 8
+    with pytest.raises(BuildError, match="qemu_f405") as caught:
+        build_firmware(with_arena(256 + free + 800), board, tmp_path / "b")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "RAM" in message
+    named = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", message)]
+    assert any(800 - 8 < number <= 800 for number in named), message
+
+
+def test_a_model_with_too_many_constants_is_refused_by_the_flash(tmp_path: Path) -> None:
+    big = "static const uint8_t big[2000000] = {'b'};\n"
+    text = replaced(FAKE_MODEL, "static uint8_t input[", big + "static uint8_t input[")
+    text = replaced(text, '.name = "fake"', ".name = (const char *)big")
+    with pytest.raises(BuildError, match=r"qemu_f405.*FLASH|FLASH.*qemu_f405"):
+        build_firmware(write_model(tmp_path / "m", text), load_board("qemu_f405"), tmp_path / "b")
+
+
+def test_a_model_that_allocates_is_refused(tmp_path: Path) -> None:
+    text = replaced(FAKE_MODEL, "#include <string.h>", "#include <stdlib.h>\n#include <string.h>")
+    text = replaced(text, "    arena[49] = 1;", "    arena[49] = *(uint8_t *)malloc(label);")
+    with pytest.raises(BuildError, match=r"malloc|sbrk"):
+        build_firmware(write_model(tmp_path / "m", text), load_board("qemu_f405"), tmp_path / "b")
+
+
+def test_the_allocator_is_found_in_an_elf_file(tmp_path: Path) -> None:
+    source, elf = tmp_path / "heap.c", tmp_path / "heap.elf"
+    source.write_text(
+        "#include <stdlib.h>\nint main(int n) { free(malloc((size_t)n)); return 0; }\n",
+        encoding="utf-8",
+    )
+    flags = ["-mcpu=cortex-m4", "-mthumb", "-O0", "-w", "--specs=rdimon.specs"]
+    subprocess.run(["arm-none-eabi-gcc", *flags, source, "-o", elf], check=True)
+    assert {"malloc", "free"} <= set(read_sizes(elf).heap_symbols)
+
+
+def test_what_is_no_elf_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.elf"
+    path.write_text("no", encoding="utf-8")
+    with pytest.raises(UserError, match=r"notes\.elf"):
+        read_sizes(path)
+
+
+def test_c_that_does_not_compile_is_one_line_with_its_place(tmp_path: Path) -> None:
+    text = replaced(FAKE_MODEL, "    arena[49] = 1;", "    arena[49] = undeclared_thing;")
+    with pytest.raises(BuildError, match=r"model\.c.*undeclared_thing") as caught:
+        build_firmware(write_model(tmp_path / "m", text), load_board("host"), tmp_path / "b")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "package"), [("qemu_f405", "gcc-arm-none-eabi"), ("host", "gcc")])
+def test_a_missing_compiler_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, package: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    model = write_model(tmp_path / "m", FAKE_MODEL)
+    with pytest.raises(UserError, match=rf"apt.* {package}\b"):
+        build_firmware(model, load_board(name), tmp_path / "b")
+
+
+def test_a_missing_simulator_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, build: Build, tmp_path: Path
+) -> None:
+    firmware = build("qemu_f405")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"apt.* qemu-system-arm\b"):
+        simulate_command(firmware, load_board("qemu_f405"))
+
+
+def test_pio_run_builds_a_board_from_the_root(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "ONDEVICE_MODEL_DIR": str(write_model(tmp_path / "model", FAKE_MODEL)),
+        "PLATFORMIO_CORE_DIR": str(tmp_path / "core"),
+        "PLATFORMIO_BUILD_DIR": str(tmp_path / "out"),
+        "PLATFORMIO_WORKSPACE_DIR": str(tmp_path / "workspace"),
+        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+        "PLATFORMIO_DISABLE_UPGRADE_CHECK": "true",
+    }
+    command = [sys.executable, "-m", "platformio", "run", "-e", "qemu_f405"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert read_sizes(tmp_path / "out" / "qemu_f405" / "firmware.elf").heap_symbols == ()
