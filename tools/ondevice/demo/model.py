@@ -7,7 +7,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 CHANNELS = 32
 
 
-class WatchNet(nn.Module):
+class WatchNet(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Classifies windows [n, 6, 100] of a smartwatch's motion into seven exercises."""
 
     def __init__(self, classes: int = 7) -> None:

@@ -25,7 +25,9 @@ from ondevice.errors import UserError
 
 PRETRAINING_PEOPLE = (1, 2, 3, 4, 5)
 UNSEEN_PEOPLE = (6, 7, 8, 9, 10)
-DEFAULT_PERSON = UNSEEN_PEOPLE[0]  # the first, not the one with the best result
+# The first, fixed before anything was measured. It turned out the easiest of the five: with the
+# watch rotated, a full update takes it from .32 to .97 and all five on average from .30 to .91.
+DEFAULT_PERSON = UNSEEN_PEOPLE[0]
 
 CLASS_NAMES = (
     "pendulum",
@@ -142,7 +144,7 @@ def calibration_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def write_npz(path: Path, split: WatchSplit) -> None:
     """Writes a data file for `ondevice train --data` (keys x, y, x_test, y_test, class_names)."""
     content = BytesIO()
-    np.savez(content, **split)
+    np.savez(content, allow_pickle=False, **split)
     write_bytes_atomically(path, content.getvalue())
 
 
