@@ -105,9 +105,9 @@ def measure(
         rate = LEARNING_RATES[int(np.argmax(scores))]
         before, after = [], []
         for data in wearers:
-            runs = [accuracy(device, model, data, rate, seed) for seed in SEEDS]
-            before.append(runs[0][0])
-            after.append([run[1] for run in runs])
+            pairs = [accuracy(device, model, data, rate, seed) for seed in SEEDS]
+            before.append(pairs[0][0])
+            after.append([pair[1] for pair in pairs])
             progress.advance(task)
     memory = model.manifest["memory"]
     return Row(
@@ -127,9 +127,9 @@ def lines(rows: list[Row], people: list[str], samples: str) -> Iterator[str]:
     yield ""
     rates = ", ".join(map(str, LEARNING_RATES))
     yield "Made by `make results`: the generated C and the runtime on the `host` board, the"
-    yield "bit-exact twin of the device (tests compare the int8 weights with QEMU's, byte for byte)."
+    yield "bit-exact twin of the device (tests compare the int8 weights with QEMU's, byte by byte)."
     yield "Demo model and data: a 1-D CNN pretrained on other people, adapted to each unseen wearer"
-    yield f"with the watch turned by 180 degrees. {EPOCHS} epochs, batch 1, SGD with linear decay,"
+    yield f"with the watch turned by 180 degrees. {EPOCHS} epochs, batch 1, SGD, linear decay,"
     yield f"{len(SEEDS)} seeds; accuracy in per cent, mean and standard deviation over seeds of the"
     yield f"mean over wearers. The learning rate is chosen among {rates} on the last quarter of the"
     yield "first wearer's adaptation windows, once for each row."

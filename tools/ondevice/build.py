@@ -52,6 +52,13 @@ class Firmware:
     data_bytes: int | None
     stack_bytes: int | None
 
+    @property
+    def ram_bytes(self) -> int | None:
+        """All of the RAM, the stack's reserve included; None for the host."""
+        if self.data_bytes is None or self.stack_bytes is None:
+            return None
+        return self.data_bytes + self.stack_bytes
+
 
 def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
     """Builds a model's firmware for a board.

@@ -235,7 +235,11 @@ def build(
     prepared = prepare(settings, build_dir, _console(stderr=True).print, connect=False)
     assert prepared.board is not None  # only a bare --port leaves it open
     firmware = build_for(prepared.model, prepared.board, build_dir)
-    print(f"{firmware.elf}: flash {format_bytes(firmware.flash_bytes)}")
+    if firmware.flash_bytes is None or firmware.ram_bytes is None:
+        print(firmware.elf)  # a native program has neither flash nor a RAM limit
+        return
+    sizes = f"flash {format_bytes(firmware.flash_bytes)}, RAM {format_bytes(firmware.ram_bytes)}"
+    print(f"{firmware.elf}: {sizes}")
 
 
 @app.command(
