@@ -23,6 +23,11 @@ class Port:
     description: str
     boards: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """One line for people."""
+        known = f"  board: {', '.join(self.boards)}" if self.boards else ""
+        return f"{self.device}  {self.description}{known}"
+
 
 def list_ports() -> list[Port]:
     """All serial ports, sorted by path."""

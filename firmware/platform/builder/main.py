@@ -92,6 +92,8 @@ if not host:
 env.BuildSources(str(build / "runtime"), str(root / "runtime" / "src"))
 env.BuildSources(str(build / "model"), str(model))
 program = env.BuildProgram()
+if not host:
+    env.Depends(program, str(script))
 targets = [program]
 if not host:
     binary = env.Command(

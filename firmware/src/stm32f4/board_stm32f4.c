@@ -50,7 +50,8 @@ static uint32_t uart_clock_hz(void) { return OD_CLOCK_HZ / 2u; }
 #define WAIT_TURNS 1000000u
 #define RING_BYTES 2048u
 
-static uint8_t ring[RING_BYTES];
+/* Volatile, so that a byte is read before its place is given back to the interrupt. */
+static volatile uint8_t ring[RING_BYTES];
 static volatile uint32_t ring_head, ring_tail;
 static uint32_t bus_clock_hz = HSI_HZ;
 
@@ -68,10 +69,13 @@ static int wait_for(volatile uint32_t *address, uint32_t mask) {
 static void clock_init(void) {
     RCC_APB1ENR |= 1u << 28;
     PWR_CR |= 3u << 14;
-    RCC_CR |= (1u << 18) | (1u << 16);
+    RCC_CR |= 1u << 18; /* bypass: only while HSE is off */
+    RCC_CR |= 1u << 16;
     const int external = wait_for(&RCC_CR, 1u << 17);
     const uint32_t divider = external ? 4u : 8u;
-    RCC_PLLCFGR = divider | (180u << 6) | (0u << 16) | ((external ? 1u : 0u) << 22) | (8u << 24);
+    /* M, N = 180, P = 2, source, Q = 8, R = 2 (unused; its 0 and 1 are forbidden). */
+    RCC_PLLCFGR =
+        divider | (180u << 6) | (0u << 16) | ((external ? 1u : 0u) << 22) | (8u << 24) | (2u << 28);
     RCC_CR |= 1u << 24;
     if (!wait_for(&RCC_CR, 1u << 25)) {
         return;
