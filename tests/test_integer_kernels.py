@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ FEW = settings(
     deadline=None,
     derandomize=True,
     database=None,
+    phases=(Phase.generate,),  # Shrinking would call gcc for minutes.
     suppress_health_check=list(HealthCheck),
 )
 Draw = Callable[[Any], Any]

@@ -22,6 +22,7 @@ from ondevice_compiler.program import Kind, Phase, Program, Step, Tensor
 
 Loss = Literal["cross_entropy", "mse"]
 LABEL = "label"
+_ADJOINT = re.compile(r"(.*)_adjoint\d*")  # how Relax names the gradient of a variable
 INPUT = "input"
 
 
@@ -107,7 +108,6 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
     tensors: dict[str, Tensor] = {}
     names: dict[Any, str] = {}
     forward: dict[str, str] = {}  # Relax variable name -> tensor name
-    weight_of: dict[str, str] = {}  # output, or its gradient, of a convolution -> the weight
     steps: list[Step] = []
 
     def declare(wanted: str, shape: tuple[int, ...], dtype: str, kind: Any, **more: Any) -> str:
@@ -125,6 +125,7 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
     for variable, key in zip(parameters, loaded.parameters, strict=True):
         names[variable] = declare(key, shape_of(variable), "float32", "parameter")
 
+    owners = _gradient_owners(joint, loaded)
     output = ""
     for block in joint.body.blocks:
         for binding in block.bindings:
@@ -144,13 +145,12 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
             op = op.removeprefix("ondevice.")
             inputs = tuple(names[argument] for argument in value.args)
             attributes = attributes_of(value) if op != "add_gradient" else {}
-            adjoint = re.fullmatch(r"(.*)_adjoint\d*", variable.name)
-            of: str | None = None  # the forward tensor whose gradient this is
+            adjoint = _ADJOINT.fullmatch(variable.name)
             phase: Phase
             kind: Kind
             if op.endswith("_error"):
                 phase, kind = "loss", "gradient"
-                of, wanted = output, f"d.{output}"
+                wanted = f"d.{output}"
             elif op == "max_pool2d_argmax":
                 phase, kind, wanted = "forward", "mask", f"{inputs[1]}.argmax"
             elif adjoint or op.endswith(("_dx", "_dw", "_gradient")):
@@ -158,21 +158,16 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
                 of = forward.get(adjoint.group(1)) if adjoint else None
                 wanted = f"d.{of or 'partial'}"
                 if op in ("conv2d_dw", "bias_gradient"):
-                    attributes["weight"] = weight_of[inputs[0]]
-                    wanted = f"d.{attributes['weight']}"
-                    if op == "bias_gradient":
-                        wanted = f"{wanted.removesuffix('.weight')}.bias"
+                    layer = owners[variable].rpartition(".")[0]
+                    attributes["weight"] = f"{layer}.weight"
+                    wanted = f"d.{owners[variable]}"
             else:
                 phase, kind = "forward", "activation"
                 wanted = _activation_name(op, inputs, steps)
             written = declare(wanted, shape_of(variable), "float32", kind)
             names[variable] = written
-            if kind == "gradient" and of in weight_of:
-                weight_of[written] = weight_of[of]
             if phase == "forward" and kind == "activation":
                 forward[variable.name] = written
-                if op == "conv2d":
-                    weight_of[written] = inputs[1]
             if op == "conv2d_dx":
                 attributes["weight"] = inputs[1]
             steps.append(
@@ -201,6 +196,19 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
         gradients=gradients,
     )
     return _Converted(program, names)
+
+
+def _gradient_owners(joint: Any, loaded: LoadedModel) -> dict[Any, str]:
+    """Relax variable of a parameter's gradient -> the parameter.
+
+    The output gradient cannot tell: both branches of an addition share one.
+    """
+    owners = dict(zip(joint.body.body.fields[1].fields, loaded.parameters, strict=True))
+    for block in reversed(joint.body.blocks):
+        for binding in reversed(block.bindings):
+            if isinstance(binding.value, relax.Var) and binding.var in owners:
+                owners[binding.value] = owners[binding.var]
+    return owners
 
 
 def _activation_name(op: str, inputs: tuple[str, ...], steps: list[Step]) -> str:
