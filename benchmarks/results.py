@@ -33,7 +33,7 @@ SPARSE = Path(demo.__file__).parent / "sparse.toml"
 SCHEMES = ("last", "bias", f"sparse:{SPARSE}", "full")
 DTYPES = ("float32", "int8")
 SEEDS = (0, 1, 2)
-EPOCHS = 3
+EPOCHS = 10
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
 VALIDATION_SHARE = 0.25
 

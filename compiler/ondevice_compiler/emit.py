@@ -460,7 +460,10 @@ def _described(emitter: Emitter) -> dict[str, Any]:
             }
             for index, call in enumerate(emitter.lowered.calls)
         ],
-        "scales": [{"index": i, "name": name} for i, name in enumerate(emitter.scales)],
+        "scales": [
+            {"index": i, "name": name, "elements": program.tensor(name).elements}
+            for i, name in enumerate(emitter.scales)
+        ],
         "memory": {
             "arena_bytes": plan.arena_bytes,
             "lower_bound_bytes": plan.lower_bound_bytes,

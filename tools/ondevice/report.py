@@ -1,7 +1,7 @@
 """The figures of a finished run: as a dictionary for machines, as a table for people."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -9,12 +9,15 @@ from ondevice.display import format_bytes
 from ondevice.link.messages import DeviceInfo
 from ondevice.train import TrainingOutcome, counter_unit
 
+if TYPE_CHECKING:
+    from ondevice.build import Firmware
+
 
 def summarise(
     outcome: TrainingOutcome,
     manifest: dict[str, Any],
     info: DeviceInfo,
-    flash_bytes: int | None,
+    firmware: "Firmware | None",
     training_s: float,
 ) -> dict[str, Any]:
     """Gathers the figures of a run.
@@ -23,7 +26,7 @@ def summarise(
         outcome: Of the loop.
         manifest: Of the compiled model.
         info: Of the device.
-        flash_bytes: Of the whole firmware; None where it was not built here.
+        firmware: As built; None where it was not built here.
         training_s: Wall time of the loop.
 
     Returns:
@@ -54,7 +57,8 @@ def summarise(
         "arena_lower_bound_bytes": int(memory["lower_bound_bytes"]),
         "stack_reserved_bytes": info.stack_bytes or None,
         "stack_measured_bytes": outcome.memory.stack_high_water_bytes or None,
-        "flash_bytes": flash_bytes,
+        "firmware_ram_bytes": firmware.ram_bytes if firmware else None,
+        "flash_bytes": firmware.flash_bytes if firmware else None,
         "gradients_saturated": outcome.counters.saturated,
         "gradients_zeroed": outcome.counters.zeros,
         "gradients_saturated_share": outcome.counters.saturated / seen if seen else None,
@@ -79,7 +83,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     _row(table, "RAM: model in all", _bytes(summary["ram_bytes"]), "")
     stack = _pair(summary, "stack_reserved_bytes", "stack_measured_bytes")
     _row(table, "RAM: stack", *map(_bytes, stack))
-    _row(table, "flash", "", _bytes(summary["flash_bytes"]))
+    _row(table, "RAM: firmware in all, with stack", _bytes(summary["firmware_ram_bytes"]), "")
+    _row(table, "flash", _bytes(summary["flash_bytes"]), "")
     if summary["count_per_step"] is not None:
         _row(
             table, f"{summary['counter']} a training step", "", f"{summary['count_per_step']:,.0f}"

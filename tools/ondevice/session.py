@@ -128,7 +128,7 @@ def train_once(
                     say(f"The last good parameters are in {folder.checkpoint}")
                 raise
             summary = summarise(
-                outcome, manifest, device.info, target.flash_bytes, monotonic() - begun_s
+                outcome, manifest, device.info, target.firmware, monotonic() - begun_s
             )
             folder.write_summary(summary)
     return RunResult(summary, folder.path, folder.checkpoint, outcome.interrupted)

@@ -25,11 +25,11 @@ class OpenTarget:
 
     Attributes:
         device: To be closed by the caller.
-        flash_bytes: Of the whole firmware; None where it was not built here.
+        firmware: As built; None where a port is used and nothing was built.
     """
 
     device: Device
-    flash_bytes: int | None
+    firmware: "Firmware | None"
 
 
 def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | None":
@@ -102,7 +102,7 @@ def open_target(
     Raises:
         UserError: It cannot be built, flashed, started, opened or greeted.
     """
-    flash_bytes = None
+    firmware = None
     transport: Transport
     if settings.port is not None:
         if settings.flash and board is not None:
@@ -110,7 +110,6 @@ def open_target(
 
             firmware = build_for(model, board, build_root)
             flash(firmware, board, settings.port)
-            flash_bytes = firmware.flash_bytes
         baud = board.uart_baud if board is not None else DEFAULT_BAUD
         transport = SerialTransport(settings.port, baud)
     else:
@@ -118,6 +117,5 @@ def open_target(
         from ondevice.build import simulate_command
 
         firmware = build_for(model, board, build_root)
-        flash_bytes = firmware.flash_bytes
         transport = ProcessTransport(simulate_command(firmware, board), name=board.name)
-    return OpenTarget(Device(transport, expected_abi=int(model.manifest["abi"])), flash_bytes)
+    return OpenTarget(Device(transport, expected_abi=int(model.manifest["abi"])), firmware)

@@ -1,0 +1,126 @@
+"""The main job as a user runs it: the command line, the firmware, QEMU and the host board."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ondevice import demo
+from ondevice.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "tests"
+STEPS = 50
+
+
+def ondevice(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ondevice", *arguments]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+@cache
+def trained(board: str, *options: str) -> tuple[Path, list[dict[str, object]]]:
+    """Run folder and events of a short demo run on a board."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    folder = BUILD / worker / f"{board}{''.join(options)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = ondevice(
+        "train", "--board", board, "--steps", str(STEPS), "--json",
+        "--output", str(folder), "--build-dir", str(BUILD / worker), *options,
+        cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = sorted(path for path in folder.iterdir() if (path / "checkpoint.npz").is_file())
+    return runs[-1], [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("board", ["qemu_f405", "qemu_mps2_an386"])
+def test_int8_weights_after_fifty_steps_are_byte_identical_on_host_and_in_qemu(board: str) -> None:
+    host = load_checkpoint(trained("host")[0] / "checkpoint.npz")
+    simulated = load_checkpoint(trained(board)[0] / "checkpoint.npz")
+    assert simulated.model_id == host.model_id
+    assert list(simulated.parameter_bytes()) == list(host.parameter_bytes())
+    assert simulated.scales == host.scales
+
+
+def test_fifty_steps_change_the_weights_and_lower_the_loss() -> None:
+    folder, _ = trained("host")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["loss_after"] < summary["loss_before"]
+    assert summary["steps"] == STEPS
+
+
+def test_the_measured_arena_equals_the_planned_one_on_the_simulated_board() -> None:
+    folder, _ = trained("qemu_f405")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["arena_measured_bytes"] == manifest["memory"]["arena_bytes"]
+    assert 0 < summary["stack_measured_bytes"] <= summary["stack_reserved_bytes"]
+
+
+def test_a_run_leaves_metrics_manifest_config_checkpoint_and_plot() -> None:
+    folder, events = trained("host")
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "metrics.jsonl", "manifest.json", "config.toml", "checkpoint.npz", "curves.png",
+    } <= names  # fmt: skip
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+    assert events
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_checkpoint_evaluates_to_the_accuracy_that_the_run_reported() -> None:
+    folder, _ = trained("host")
+    summary = json.loads((folder / "summary.json").read_text())
+    done = ondevice(
+        "eval", "--board", "host", "--checkpoint", str(folder / "checkpoint.npz"), "--json",
+        "--build-dir", str(BUILD / os.environ.get("PYTEST_XDIST_WORKER", "main")),
+        cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert summary["accuracy_after"] in [event.get("accuracy") for event in events]
+
+
+def test_a_model_that_does_not_fit_is_refused_with_bytes_and_tensors(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    wide = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 64, 3, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(64, 4),
+    )  # fmt: skip
+    exported = torch.export.export(wide.eval(), (torch.randn(1, 3, 64, 64),))
+    torch.export.save(exported, tmp_path / "wide.pt2")
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((4, 3, 64, 64)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(4), x_test=x, y_test=np.arange(4))
+    done = ondevice(
+        "compile", "--model", "wide.pt2", "--data", "data.npz", "--board", "nucleo_f446re",
+        "-o", "out",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].count("KB") >= 1 or " B" in done.stderr
+    assert "too" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_demos_own_data_goes_the_way_of_a_users_data(tmp_path: Path) -> None:
+    demo.write_npz(tmp_path / "watch.npz", demo.wearer_split())
+    model = Path(demo.__file__).parent / "watch.onnx"
+    done = ondevice(
+        "train", "--board", "host", "--model", str(model), "--data", "watch.npz", "--steps", "5",
+        "--scheme", "last", "--output", "runs",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "runs").glob("*/checkpoint.npz"))
