@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -15,6 +18,11 @@ from torch import nn
 from native_model import NativeModel
 from ondevice_compiler import CompileOptions, compile_model
 from ondevice_compiler.compile import CompiledModel
+from ondevice_compiler.plan import Plan
+from ondevice_compiler.program import Program
+
+# The module, which the package's attribute `compile` need not be.
+compile_stage = importlib.import_module("ondevice_compiler.compile")
 
 CLASSES = 5
 
@@ -141,21 +149,32 @@ def labels(count: int) -> NDArray[np.int64]:
     return np.arange(count) % CLASSES
 
 
-def compiled(network: Network, **options: Any) -> CompiledModel:
-    """The network compiled with its own random data; a regression gets random targets."""
-    y: NDArray[Any] = labels(32)
-    if options.get("loss") == "mse":
-        y = targets(32)
-    return compile_model(network.module(), network.samples(32), y, CompileOptions(**options))
-
-
 def targets(count: int) -> NDArray[np.float32]:
     """Targets of a regression."""
     generator = np.random.default_rng(1)
     return generator.standard_normal((count, CLASSES)).astype(np.float32)
 
 
-def native(network: Network, **options: Any) -> NativeModel:
-    """The compiled network, running in this process."""
-    model = compiled(network, **options)
-    return NativeModel(model.files, model.manifest)
+@dataclass(frozen=True)
+class Compilation:
+    """What the compiler made of a network, and the stages it came from."""
+
+    model: CompiledModel
+    program: Program
+    plan: Plan
+    histories: dict[str, float]
+
+    def native(self) -> NativeModel:
+        """Running in this process."""
+        return NativeModel(self.model.files, self.model.manifest)
+
+
+@cache
+def compiled(name: str, **options: Any) -> Compilation:
+    """A network compiled with random data; a regression gets random targets."""
+    network = NETWORKS[name]
+    y: NDArray[Any] = targets(32) if options.get("loss") == "mse" else labels(32)
+    with mock.patch.object(compile_stage, "emit", wraps=compile_stage.emit) as spy:
+        made = compile_model(network.module(), network.samples(32), y, CompileOptions(**options))
+    lowered, plan, histories = spy.call_args.args[:3]
+    return Compilation(made, lowered.program, plan, histories)

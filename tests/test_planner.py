@@ -1,0 +1,103 @@
+"""The arena: no two live tensors share a byte, and the plan is what the code really touches."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ondevice_compiler.plan import Interval, lower_bound, plan
+from small_networks import NETWORKS, Compilation, compiled, labels
+
+
+@st.composite
+def interval_lists(draw: st.DrawFn) -> list[Interval]:
+    count = draw(st.integers(0, 20))
+    intervals = []
+    for index in range(count):
+        first = draw(st.integers(-1, 15))
+        last = draw(st.integers(first, 20))
+        size_bytes = 4 * draw(st.integers(1, 300))
+        intervals.append(Interval(f"t{index}", size_bytes, first, last))
+    return intervals
+
+
+def needed_bytes(intervals: list[Interval]) -> int:
+    """Most bytes live at any step, counted step by step."""
+    return max(
+        sum(i.size_bytes for i in intervals if i.first <= step <= i.last) for step in range(-1, 21)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(interval_lists())
+def test_no_two_live_tensors_share_a_byte(intervals: list[Interval]) -> None:
+    planned = plan(intervals)
+    assert set(planned.placements) == {interval.name for interval in intervals}
+    assert lower_bound(intervals) == planned.lower_bound_bytes == needed_bytes(intervals)
+    assert planned.arena_bytes >= planned.lower_bound_bytes
+    owners: dict[tuple[int, int], str] = {}
+    for placement in planned.placements.values():
+        interval, offset = placement.interval, placement.offset
+        assert offset >= 0
+        assert offset % 4 == 0
+        assert offset + interval.size_bytes <= planned.arena_bytes
+        for step in range(interval.first, interval.last + 1):
+            for word in range(offset, offset + interval.size_bytes, 4):
+                other = owners.setdefault((step, word), interval.name)
+                assert other == interval.name
+
+
+@settings(max_examples=40, deadline=None)
+@given(interval_lists(), st.randoms(use_true_random=False))
+def test_the_same_intervals_always_get_the_same_plan(
+    intervals: list[Interval], rnd: object
+) -> None:
+    assert plan(intervals) == plan(list(intervals))
+
+
+def touched_bytes(made: Compilation) -> int:
+    """Highest arena byte that a training step writes, plus one: seen under two paints."""
+    native = made.native()
+    x, y = NETWORKS_SAMPLES[made.model.manifest["name"]], int(labels(1)[0])
+    touched = np.zeros(native.model.arena_bytes, bool)
+    for paint in (0x00, 0xFF, 0xA5):
+        native.model.reset()
+        ctypes.memset(native.model.arena, paint, native.model.arena_bytes)
+        native.train(x, y, 0.01)
+        touched |= native.arena() != paint
+    return int(np.flatnonzero(touched).max()) + 1
+
+
+NETWORKS_SAMPLES = {name: network.samples(1)[0] for name, network in NETWORKS.items()}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("scheme", ["full", "bias"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_planned_arena_is_near_its_bound_and_is_the_measured_one(
+    name: str, scheme: str, dtype: str
+) -> None:
+    made = compiled(name, name=name, scheme=scheme, dtype=dtype)
+    memory = made.model.manifest["memory"]
+    assert memory["arena_bytes"] <= 1.05 * memory["lower_bound_bytes"]
+    used = touched_bytes(made)
+    assert memory["arena_bytes"] - 3 <= used <= memory["arena_bytes"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_reads_nothing_that_it_has_not_written(name: str) -> None:
+    native = compiled(name).native()
+    x, results = NETWORKS[name].samples(2), []
+    for paint in (0x00, 0x7F):
+        native.model.reset()
+        for sample, y in zip(x, labels(2), strict=True):
+            ctypes.memset(native.model.arena, paint, native.model.arena_bytes)
+            loss = native.train(sample, int(y), 0.05)
+        results.append((loss, native.scales(), native.parameters()))
+    assert results[0][:2] == results[1][:2]
+    for key, value in results[0][2].items():
+        np.testing.assert_array_equal(value, results[1][2][key])
