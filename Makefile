@@ -9,7 +9,6 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 TEST_STAMP := $(VENV)/.test-installed
 C_SOURCES := $(shell find runtime firmware tests/c -name '*.[ch]' 2>/dev/null)
-PACKAGES := gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help train test lint format results lock clean tools
@@ -43,24 +42,31 @@ lock: $(TEST_STAMP)  ## write the lock files from what is installed
 clean:  ## remove what builds and runs left
 	rm -rf build .pio runs dist
 
-# Compilers and QEMU: installed only if a command is missing.
+# Compilers and QEMU: only what does not work here is installed.
 tools:
-	@if ! command -v gcc >/dev/null || ! command -v arm-none-eabi-gcc >/dev/null \
-	    || ! command -v qemu-system-arm >/dev/null || ! [ -e /usr/include/stdio.h ] \
-	    || ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-	    || ! [ -d /usr/lib/arm-none-eabi/newlib ]; then \
-	    if [ "$$(id -u)" = 0 ]; then SUDO=; \
-	    elif command -v sudo >/dev/null; then SUDO=sudo; \
-	    else echo "missing tools: as root, run apt-get install $(PACKAGES)" >&2; exit 1; fi; \
-	    if ! command -v apt-get >/dev/null; then \
-	        echo "missing tools: install what Debian calls $(PACKAGES)" >&2; exit 1; fi; \
-	    echo "Installing $(PACKAGES)"; \
-	    $$SUDO apt-get update -qq && \
-	    DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -y -qq --no-install-recommends \
-	        $(PACKAGES) >/dev/null; \
-	fi
+	@missing=; \
+	need() { package=$$1; shift; "$$@" >/dev/null 2>&1 || missing="$$missing $$package"; }; \
+	has_headers() { echo '#include <stdio.h>' | "$$1" -E -x c -; }; \
+	need gcc command -v gcc; \
+	need libc6-dev has_headers gcc; \
+	need gcc-arm-none-eabi command -v arm-none-eabi-gcc; \
+	need libnewlib-arm-none-eabi has_headers arm-none-eabi-gcc; \
+	need qemu-system-arm command -v qemu-system-arm; \
+	need python3-venv $(PYTHON) -c 'import ensurepip, venv'; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+	if ! command -v apt-get >/dev/null || ! command -v $${sudo:-true} >/dev/null; then \
+	    echo "Missing tools; install these (Debian's names), then run make again:$$missing" >&2; \
+	    exit 1; \
+	fi; \
+	echo "Installing$$missing"; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends $$missing >/dev/null
 
 $(BIN)/python: | tools
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." \
+	    if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): requirements.lock pyproject.toml | tools $(BIN)/python
