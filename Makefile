@@ -39,8 +39,8 @@ results: $(RUN_STAMP)  ## measure every scheme on the host board, write docs/res
 lock: $(TEST_STAMP)  ## write the lock files from what is installed
 	$(BIN)/python tools/lock_requirements.py
 
-clean:  ## remove what builds and runs left
-	rm -rf build .pio runs dist
+clean:  ## remove what builds left; runs/ and the environment stay
+	rm -rf build .pio dist
 
 # Compilers and QEMU: only what does not work here is installed.
 tools:
