@@ -29,7 +29,7 @@ def encode_factor(real: float) -> tuple[int, int]:
     if real == 0:
         return 0, 1
     shift = 0
-    while real * 2.0**shift < 2**30:
+    while real * 2.0**shift < 2**30 and shift <= 63:
         shift += 1
     while real * 2.0**shift >= 2**31:
         shift -= 1

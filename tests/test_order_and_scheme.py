@@ -124,5 +124,5 @@ def test_an_unknown_scheme_is_refused_in_one_line(scheme: str) -> None:
 
 
 def test_an_object_that_names_an_unknown_parameter_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown parameters nothing.weight"):
+    with pytest.raises(UserError, match=r"unknown parameters nothing\.weight"):
         compile_wearer(UpdateScheme.of("mine", ["nothing.weight"]))

@@ -46,10 +46,12 @@ static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t 
     return od_saturate(od_round_shift_i64(product, shift));
 }
 
-/* An int8 activation: requantised, moved to its zero point, clamped to [low, high]. */
+/* An int8 activation: requantised, moved to its zero point, clamped to [low, high]. Clamped before
+ * it is moved: a saturated value plus a zero point would overflow. */
 static inline int32_t od_requantize_clamp(int32_t accumulator, int32_t multiplier, int32_t shift,
                                           int32_t zero_point, int32_t low, int32_t high) {
-    return od_clamp(od_requantize(accumulator, multiplier, shift) + zero_point, low, high);
+    const int32_t value = od_requantize(accumulator, multiplier, shift);
+    return od_clamp(value, low - zero_point, high - zero_point) + zero_point;
 }
 
 static inline int32_t od_round_shift_clamp(int32_t value, int32_t shift, int32_t zero_point,
