@@ -52,8 +52,9 @@ def test_the_c_is_clean_under_strict_warnings(
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-@pytest.mark.parametrize("name", ["residual", "pools", "inverted", "perceptron"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("residual", "int8"), ("residual", "float32"), ("pools", "int8")]
+)
 def test_the_c_of_every_network_is_clean_with_sums_and_momentum(
     name: str, dtype: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ Draw = Callable[[Any], Any]
 
 scales = st.floats(-9, 3).map(lambda power: float(2.0**power))
 zero_points = st.integers(-128, 127)
-exponents = st.one_of(st.integers(-8, 4), st.sampled_from([-100, -40, 30]))
+exponents = st.one_of(st.integers(-8, 4), st.sampled_from([-100, -40, -15, 30]))
 
 
 def activation(draw: Draw, name: str, shape: tuple[int, ...], kind: Any = "activation") -> Tensor:

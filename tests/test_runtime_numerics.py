@@ -39,6 +39,9 @@ INT32 = st.one_of(
 )
 MULTIPLIERS = st.one_of(st.just(0), st.integers(2**30, 2**31 - 1), st.integers(-(2**24), 2**24))
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+HISTORIES = st.one_of(
+    st.floats(0, 2.0**127, width=32), st.integers(-110, 40).map(lambda e: 127.0 * 2.0**e)
+)
 many = settings(max_examples=400, deadline=None)
 
 
@@ -152,8 +155,7 @@ def test_the_quantized_error_equals_the_reference(
 
 
 @many
-@given(st.one_of(st.floats(0, 2.0**127, width=32), st.integers(-110, 40).map(lambda e: 127.0 * 2.0**e)),
-       st.integers(0, 2**31 - 1))  # fmt: skip
+@given(HISTORIES, st.integers(0, 2**31 - 1))
 def test_delayed_scales_follow_the_largest_magnitude(
     runtime: Any, history: float, amax: int
 ) -> None:

@@ -58,7 +58,8 @@ def _mask_into_host(program: Program) -> Program:
         host = next((s for s in steps if source in s.outputs), None)
         readers = [step for step in steps if source in step.inputs]
         bounds = {"low": clip.attributes["low"], "high": clip.attributes["high"], "mask": "output"}
-        if host is None or host.op not in MASK_HOSTS or readers != [clip]:
+        masked = host is not None and "mask" in host.attributes  # Two clips in a row.
+        if host is None or host.op not in MASK_HOSTS or readers != [clip] or masked:
             steps[steps.index(clip)] = clip.with_attributes(**bounds)
             continue
         fused = replace(host, outputs=clip.outputs, inputs=(*host.inputs, output), name=clip.name)

@@ -166,7 +166,13 @@ def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
         raise UserError(f"{source} has {len(data)} inputs; allowed: one")
     for variable, array in zip(weights, bound["main"], strict=True):
         values[variable] = Named(array.numpy(), layer_name(variable.name))
-    source_shape = shape_of(data[0])
+    try:
+        source_shape = shape_of(data[0])
+    except TypeError as error:  # A symbolic extent is no integer.
+        raise UserError(
+            f"{source}: the input has a dynamic dimension; "
+            "export the model with fixed sizes and batch 1"
+        ) from error
     if str(data[0].ty.dtype) != "float32":
         raise UserError(f"{source}: input has dtype {data[0].ty.dtype}; allowed: float32")
     if len(source_shape) not in AXES_BY_RANK or source_shape[0] != 1:

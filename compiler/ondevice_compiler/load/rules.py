@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ondevice_compiler.load.normal_form import Convolution, Feature, Named, Norm
 from ondevice_compiler.ops.operator import shape_of
 
 ValueOf = Callable[[Any], Any]
+LARGEST_ARGMAX_WINDOW = 256  # An argmax is one byte.
 
 
 def constant_value(expression: Any) -> Any:
@@ -214,6 +216,9 @@ def _pool(kind: str) -> Callable[[Normalizer, Any, ValueOf], Any]:
             return None
         if kind == "avg_pool2d" and any(padding) and not attrs.count_include_pad:
             _reject(n, "avg_pool with padding that is not counted")
+            return None
+        if kind == "max_pool2d" and prod(kernel) > LARGEST_ARGMAX_WINDOW:
+            _reject(n, f"{kind} with a window of {prod(kernel)} elements, above 256")
             return None
         if len(kernel) == 1:
             kernel, stride, padding = [1, *kernel], [1, *stride], [0, padding[0], 0, padding[1]]
