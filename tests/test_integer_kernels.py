@@ -16,7 +16,7 @@ from ondevice_compiler.program import Program, Quantization, Tensor
 
 CASES = 12  # In one library: each costs a gcc call.
 FEW = settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
