@@ -106,15 +106,7 @@ def train(
     settings = load_config(
         config,
         {
-            "model": {
-                "file": model,
-                "scheme": scheme,
-                "dtype": dtype,
-                "loss": loss,
-                "optimizer": optimizer,
-                "momentum": momentum,
-                "accumulation_steps": accumulate,
-            },
+            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board, "port": port, "flash": flash},
             "training": {
@@ -181,15 +173,7 @@ def compile_verb(
     settings = load_config(
         config,
         {
-            "model": {
-                "file": model,
-                "scheme": scheme,
-                "dtype": dtype,
-                "loss": loss,
-                "optimizer": optimizer,
-                "momentum": momentum,
-                "accumulation_steps": accumulate,
-            },
+            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board},
         },
@@ -216,9 +200,14 @@ def compile_verb(
 @app.command(epilog="Example:\n\n  ondevice build --model out --board nucleo_f446re")
 def build(
     model: opt.ModelOption = None,
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
     scheme: opt.SchemeOption = None,
     dtype: opt.DtypeOption = None,
-    data: opt.DataOption = None,
+    loss: opt.LossOption = None,
+    optimizer: opt.OptimizerOption = None,
+    momentum: opt.MomentumOption = None,
+    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
@@ -227,8 +216,8 @@ def build(
     settings = load_config(
         config,
         {
-            "model": {"file": model, "scheme": scheme, "dtype": dtype},
-            "data": {"file": data},
+            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "data": {"file": data, "calibration": calibration},
             "device": {"board": board},
         },
     )
@@ -247,9 +236,14 @@ def build(
 )
 def flash(
     model: opt.ModelOption = None,
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
     scheme: opt.SchemeOption = None,
     dtype: opt.DtypeOption = None,
-    data: opt.DataOption = None,
+    loss: opt.LossOption = None,
+    optimizer: opt.OptimizerOption = None,
+    momentum: opt.MomentumOption = None,
+    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     config: opt.ConfigOption = None,
@@ -261,8 +255,8 @@ def flash(
     settings = load_config(
         config,
         {
-            "model": {"file": model, "scheme": scheme, "dtype": dtype},
-            "data": {"file": data},
+            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "data": {"file": data, "calibration": calibration},
             "device": {"board": board, "port": port, "flash": True},
         },
     )
@@ -286,6 +280,10 @@ def eval_verb(
     calibration: opt.CalibrationOption = None,
     scheme: opt.SchemeOption = None,
     dtype: opt.DtypeOption = None,
+    loss: opt.LossOption = None,
+    optimizer: opt.OptimizerOption = None,
+    momentum: opt.MomentumOption = None,
+    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
@@ -303,7 +301,7 @@ def eval_verb(
     settings = load_config(
         config,
         {
-            "model": {"file": model, "scheme": scheme, "dtype": dtype},
+            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board, "port": port, "flash": flash},
         },
@@ -356,6 +354,27 @@ def ports() -> None:
         print(port)
     if not found:
         print("No serial port found; plug a board in, or use a simulated one.", file=sys.stderr)
+
+
+def _model(
+    file: Path | None,
+    scheme: str | None,
+    dtype: str | None,
+    loss: str | None,
+    optimizer: str | None,
+    momentum: float | None,
+    accumulate: int | None,
+) -> dict[str, object]:
+    """The section [model] of what was given on the command line."""
+    return {
+        "file": file,
+        "scheme": scheme,
+        "dtype": dtype,
+        "loss": loss,
+        "optimizer": optimizer,
+        "momentum": momentum,
+        "accumulation_steps": accumulate,
+    }
 
 
 def _console(stderr: bool) -> Console:

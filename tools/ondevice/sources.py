@@ -13,7 +13,7 @@ from ondevice.compiled_model import (
     compile_to_cache,
     load_model_directory,
 )
-from ondevice.config import Config
+from ondevice.config import Config, ModelSettings
 from ondevice.data import Dataset, calibration_subset, check_loss, load_dataset, make_dataset
 from ondevice.errors import UserError
 
@@ -96,9 +96,33 @@ def compiled_model(
 ) -> ModelDirectory:
     """Loads a compiled directory, or compiles a model file (cached)."""
     if sources.model.is_dir():
-        return load_model_directory(sources.model)
+        model = load_model_directory(sources.model)
+        _check_settings(config.model, model.manifest, sources.model)
+        return model
     request = compile_request(config, sources, ram_limit_bytes, flash_limit_bytes)
     return compile_to_cache(request, cache)
+
+
+def _check_settings(settings: ModelSettings, manifest: dict[str, Any], path: Path) -> None:
+    """A compiled model cannot be given other settings than it was compiled with."""
+    optimizer = manifest["optimizer"]
+    compiled = {
+        "scheme": manifest["scheme"]["name"],
+        "dtype": manifest["dtype"],
+        "loss": manifest["loss"],
+        "optimizer": optimizer["name"],
+        "accumulation_steps": optimizer["accumulation_steps"],
+    }
+    for key, found in compiled.items():
+        asked = getattr(settings, key)
+        default = getattr(ModelSettings(), key)
+        if key == "scheme" and str(asked).startswith("sparse:"):
+            asked = f"sparse:{Path(str(asked).removeprefix('sparse:')).name}"
+        if asked not in (default, found):
+            raise UserError(
+                f"{path} was compiled with {key} {found!r}, {asked!r} is asked for; leave the "
+                "option out, or compile again with `ondevice compile`"
+            )
 
 
 def demo_dataset() -> Dataset:
