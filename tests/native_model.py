@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from ondevice_compiler.samples import pack_label, pack_sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,9 +47,7 @@ class _Result(ctypes.Structure):
 
 
 _EVALUATE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.POINTER(_Result), ctypes.c_void_p)
-_TRAIN = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_float, ctypes.POINTER(_Result), ctypes.c_void_p
-)
+_TRAIN = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_float, ctypes.POINTER(_Result), ctypes.c_void_p)
 _APPLY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_float, ctypes.c_void_p)
 
 
