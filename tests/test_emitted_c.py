@@ -42,7 +42,9 @@ def check_c(compiler: str, folder: Path, files: dict[str, str]) -> subprocess.Co
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
-@pytest.mark.parametrize("scheme", ["full", "last", "bias", SPARSE], ids=str)
+@pytest.mark.parametrize(
+    "scheme", ["full", "last", "bias", SPARSE], ids=["full", "last", "bias", "sparse"]
+)
 def test_the_c_is_clean_under_strict_warnings(
     scheme: str | UpdateScheme, dtype: str, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ import ondevice_compiler.ops  # noqa: F401  (registers the operators)
 from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
 from ondevice_compiler.ops.operator import call, shape_of
 
+UNKNOWN = object()  # what an unsupported operator gives
 AXES_BY_RANK = {2: ("N", "C"), 3: ("N", "C", "W"), 4: ("N", "C", "H", "W")}
 
 
@@ -198,6 +199,10 @@ def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
             for block in function.body.blocks:
                 for binding in block.bindings:
                     rule = RULES.get(_kind(binding.value), RULES["unsupported"])
+                    lost = any(value_of(read) is UNKNOWN for read in _reads(binding.value))
+                    if lost and rule is not RULES["unsupported"]:
+                        values[binding.var] = UNKNOWN  # its cause has been named already
+                        continue
                     values[binding.var] = rule(normalizer, binding.value, value_of)
             result = value_of(function.body.body)
             # The builder must be closed properly before an error can be raised.
@@ -229,6 +234,17 @@ def layer_name(parameter: str) -> str:
     for suffix in ("_weight", "_bias", ".weight", ".bias"):
         name = name.removesuffix(suffix)
     return name
+
+
+def _reads(expression: Any) -> list[Any]:
+    """Variables that a binding's value reads, those in tuples included."""
+    if isinstance(expression, relax.Var):
+        return [expression]
+    if isinstance(expression, relax.TupleGetItem):
+        return _reads(expression.tuple_value)
+    fields = getattr(expression, "fields", None)
+    children = expression.args if isinstance(expression, tvm.ir.Call) else fields or ()
+    return [variable for child in children for variable in _reads(child)]
 
 
 def _kind(expression: Any) -> str:

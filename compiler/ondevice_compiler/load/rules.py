@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32
-from ondevice_compiler.load.normal_form import Convolution, Feature, Named, Normalizer
+from ondevice_compiler.load.normal_form import UNKNOWN, Convolution, Feature, Named, Normalizer
 from ondevice_compiler.ops.operator import shape_of
 
 ValueOf = Callable[[Any], Any]
@@ -37,30 +37,29 @@ def _unsupported(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     if name == "relax.call_tir":
         name = node.args[0].name_hint
     n.unsupported.add(name.removeprefix("relax."))
-    return None
+    return UNKNOWN
 
 
-def _reject(n: Normalizer, what: str) -> None:
+def _reject(n: Normalizer, what: str) -> Any:
     n.unsupported.add(what)
+    return UNKNOWN
 
 
-def _convolution(n: Normalizer, node: Any, value_of: ValueOf) -> Feature | None:
+def _convolution(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     """conv1d or conv2d; the weight becomes [O, kh, kw, I/groups]."""
     x, named = value_of(node.args[0]), value_of(node.args[1])
     weight = _constant(named)
     if not isinstance(x, Feature) or weight is None:
-        _reject(n, "convolution whose weight is computed")
-        return None
+        return _reject(n, "convolution whose weight is computed")
     if any(int(d) != 1 for d in node.attrs.dilation):
-        _reject(n, f"convolution with dilation {[int(d) for d in node.attrs.dilation]}")
-        return None
+        return _reject(n, f"convolution with dilation {[int(d) for d in node.attrs.dilation]}")
     stride = [int(s) for s in node.attrs.strides]
     padding = [int(p) for p in node.attrs.padding]
     if weight.ndim == 3:
         weight, stride, padding = weight[:, :, None], [1, *stride], [0, padding[0], 0, padding[1]]
     x = _with_axes(n, x, ("N", "C", "W") if len(x.axes) == 3 else ("N", "C", "H", "W"))
-    if x is None:
-        return None
+    if x is UNKNOWN:
+        return UNKNOWN
     weight = weight.transpose(0, 2, 3, 1)
     name = named.name if isinstance(named, Named) else f"conv{len(n.parameters) // 2}"
     height = (x.shape[1] + padding[0] + padding[2] - weight.shape[1]) // stride[0] + 1
@@ -77,17 +76,15 @@ def _convolution(n: Normalizer, node: Any, value_of: ValueOf) -> Feature | None:
     return Feature(None, x.axes, (1, height, width, weight.shape[0]), pending=node_)
 
 
-def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Feature | None:
+def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     """x @ w with a constant w [K, O]: a convolution over the axes behind K."""
     x, named = value_of(node.args[0]), value_of(node.args[1])
     weight = _constant(named)
     if not isinstance(x, Feature) or weight is None or weight.ndim != 2:
-        _reject(n, "matmul of two computed tensors")
-        return None
+        return _reject(n, "matmul of two computed tensors")
     letters = x.axes[-1]
     if "C" not in letters or weight.shape[0] != x.extent(letters):
-        _reject(n, f"matmul over the axes {letters or '1'}")
-        return None
+        return _reject(n, f"matmul over the axes {letters or '1'}")
     x = n.materialize(x)
     extents = [x.extent(letter) for letter in letters]
     kernel = weight.T.reshape(weight.shape[1], *extents)
@@ -114,8 +111,7 @@ def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         a, b = b, a
     if isinstance(a, Feature) and isinstance(b, Feature):
         if a.axes != b.axes or a.shape != b.shape:
-            _reject(n, "add of tensors of different shape")
-            return None
+            return _reject(n, "add of tensors of different shape")
         a, b = n.materialize(a), n.materialize(b)
         return Feature(n.emit("add", a.expression, b.expression), a.axes, a.shape)
     bias = _constant(b)
@@ -127,8 +123,7 @@ def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
             else _unsupported(n, node, value_of)
         )
     if a.pending is None or a.clip is not None or bias.size not in (1, a.shape[3]):
-        _reject(n, "add of a constant that is no bias")
-        return None
+        return _reject(n, "add of a constant that is no bias")
     total = a.pending.bias + np.broadcast_to(bias.reshape(-1), a.pending.bias.shape)
     return replace(a, pending=replace(a.pending, bias=total))
 
@@ -142,8 +137,7 @@ def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         or x.clip
         or any(c is None for c in constants)
     ):
-        _reject(n, "batch_norm that does not follow a convolution")
-        return (None, None, None)
+        return _reject(n, "batch_norm that does not follow a convolution")
     gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
     factor = gamma / np.sqrt(variance + float(node.attrs.epsilon))
     conv = x.pending
@@ -212,19 +206,16 @@ def _pool(kind: str) -> Callable[[Normalizer, Any, ValueOf], Any]:
             or attrs.ceil_mode
             or any(int(d) != 1 for d in attrs.dilation)
         ):
-            _reject(n, f"{kind} with ceil_mode or dilation")
-            return None
+            return _reject(n, f"{kind} with ceil_mode or dilation")
         if kind == "avg_pool2d" and any(padding) and not attrs.count_include_pad:
-            _reject(n, "avg_pool with padding that is not counted")
-            return None
+            return _reject(n, "avg_pool with padding that is not counted")
         if kind == "max_pool2d" and prod(kernel) > LARGEST_ARGMAX_WINDOW:
-            _reject(n, f"{kind} with a window of {prod(kernel)} elements, above 256")
-            return None
+            return _reject(n, f"{kind} with a window of {prod(kernel)} elements, above 256")
         if len(kernel) == 1:
             kernel, stride, padding = [1, *kernel], [1, *stride], [0, padding[0], 0, padding[1]]
         x = _with_axes(n, x, x.axes if len(x.axes) == 4 else ("N", "C", "W"))
-        if x is None:
-            return None
+        if x is UNKNOWN:
+            return UNKNOWN
         return _pooled(n, x, kind, kernel, stride, padding)
 
     return rule
@@ -250,20 +241,18 @@ def _mean(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     letters = "".join(x.axes[axis] for axis in reduced)
     spatial = "".join(letter for letter in "HW" if x.extent(letter) > 1)
     if "C" in letters or not set(spatial) <= set(letters):
-        _reject(n, f"mean over the axes {reduced} of {rank}")
-        return None
+        return _reject(n, f"mean over the axes {reduced} of {rank}")
     pooled = _pooled(n, x, "avg_pool2d", [x.shape[1], x.shape[2]], [1, 1], [0, 0, 0, 0])
     if node.attrs.keepdims:
         return replace(pooled, axes=tuple("" if a in reduced else v for a, v in enumerate(x.axes)))
     return replace(pooled, axes=tuple(v for a, v in enumerate(x.axes) if a not in reduced))
 
 
-def _global_pool(n: Normalizer, node: Any, value_of: ValueOf) -> Feature | None:
+def _global_pool(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     x = value_of(node.args[0])
     size = node.attrs.output_size
     if not isinstance(x, Feature) or size is None or any(int(s) != 1 for s in size):
-        _reject(n, "adaptive_avg_pool with an output larger than 1")
-        return None
+        return _reject(n, "adaptive_avg_pool with an output larger than 1")
     return _pooled(n, x, "avg_pool2d", [x.shape[1], x.shape[2]], [1, 1], [0, 0, 0, 0])
 
 
@@ -285,12 +274,10 @@ def _view(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         while x.extent(group) < extent and letters:
             group += letters.pop(0)
         if x.extent(group) != extent:
-            _reject(n, f"reshape from {[x.extent(a) for a in x.axes]} to {list(target)}")
-            return None
+            return _reject(n, f"reshape from {[x.extent(a) for a in x.axes]} to {list(target)}")
         axes.append(group)
     if letters and letters != ["C"]:
-        _reject(n, f"reshape to {list(target)}")
-        return None
+        return _reject(n, f"reshape to {list(target)}")
     if not any("C" in axis for axis in axes):
         slot = next((i for i in range(1, len(axes)) if axes[i] == ""), len(axes) - 1)
         axes[slot] = "C" + axes[slot]
@@ -311,14 +298,13 @@ def _permute(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     return replace(x, axes=tuple(x.axes[axis] for axis in order))
 
 
-def _with_axes(n: Normalizer, x: Feature, wanted: tuple[str, ...]) -> Feature | None:
+def _with_axes(n: Normalizer, x: Feature, wanted: tuple[str, ...]) -> Any:
     """The feature under the axes that an operator reads, where they differ only in unit axes."""
     given = [axis for axis in x.axes if axis != "N" and x.extent(axis) > 1]
     needed = [axis for axis in wanted if axis != "N" and x.extent(axis) > 1]
     if given == needed and len(x.axes) == len(wanted):
         return replace(x, axes=wanted)
-    _reject(n, f"a transposed feature map (axes {x.axes}) as input of a convolution or pool")
-    return None
+    return _reject(n, f"a transposed feature map (axes {x.axes}) as input of a convolution or pool")
 
 
 def _fold(function: Callable[..., Any]) -> Callable[[Normalizer, Any, ValueOf], Any]:
