@@ -20,7 +20,7 @@ VALUES_PER_LINE = 12
 
 
 def identifier(name: str) -> str:
-    """A C identifier for a tensor name; distinct names of one program stay distinct in practice."""
+    """A C identifier for a tensor name; two names may give the same one."""
     text = re.sub(r"\W", "_", name)
     return f"t_{text}" if text[:1].isdigit() else text
 

@@ -29,7 +29,7 @@ def fuse(program: Program, optimizer: Optimizer) -> Program:
     """Applies every fusion; the result has no gradient tensor of a parameter left."""
     program = _clip_into_host(program)
     program = _mask_into_host(program)
-    program = _masks_as_bits(program)
+    program = _argmax_as_bytes(_masks_as_bits(program))
     return _updates_in_place(program, optimizer)
 
 
@@ -88,6 +88,16 @@ def _masks_as_bits(program: Program) -> Program:
         pack = Step(f"forward/{bits}", "pack_mask", (name,), (bits,)).with_attributes(**bounds)
         steps.insert(producer + 1, pack)
     return replace(program, steps=tuple(steps), tensors=tensors)
+
+
+def _argmax_as_bytes(program: Program) -> Program:
+    """The index in a pooling window takes a byte, whatever the type of the program."""
+    indices = {n for s in program.steps if s.op == "max_pool2d_argmax" for n in s.outputs}
+    tensors = {
+        name: replace(tensor, dtype="uint8") if name in indices else tensor
+        for name, tensor in program.tensors.items()
+    }
+    return replace(program, tensors=tensors)
 
 
 def _updates_in_place(program: Program, optimizer: Optimizer) -> Program:

@@ -62,8 +62,6 @@ def quantize(program: Program, calibration: Calibration) -> Quantized:
         if tensor.kind == "state":
             owner = tensors[name.rpartition(".")[0]]
             tensors[name] = replace(tensor, dtype=STATE_DTYPE[owner.dtype])
-        elif tensor.kind == "mask":
-            tensors[name] = replace(tensor, dtype="uint8")
     steps = tuple(_integer_bounds(step, tensors) for step in program.steps)
     quantized = replace(program, tensors=tensors, values=values, steps=steps)
     return Quantized(quantized, _histories(quantized, calibration))

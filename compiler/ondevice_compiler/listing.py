@@ -1,0 +1,169 @@
+"""The listing of one model: names of its buffers and tables, and one call a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ondevice_compiler.c_text import identifier, literal, table
+from ondevice_compiler.kernel_builder import (
+    Argument,
+    RateArgument,
+    ScalarArgument,
+    ScaleArgument,
+    ShiftArgument,
+    TableArgument,
+    TensorArgument,
+)
+from ondevice_compiler.lower import Call, Lowered
+from ondevice_compiler.plan import Plan, in_arena
+from ondevice_compiler.program import Program, Tensor, describe
+
+LOSS_CALLS = {"cross_entropy_error": "od_cross_entropy", "mse_error": "od_mse"}
+
+
+class Listing:
+    """Names the constants and buffers of one model while its listing is written."""
+
+    def __init__(self, lowered: Lowered, plan: Plan, histories: dict[str, float]) -> None:
+        self.lowered = lowered
+        self.program: Program = lowered.program
+        self.plan = plan
+        self.scales = list(histories)
+        self.histories = histories
+        self.final = f"d.{self.program.output}"
+        self.integer = self.program.tensor(self.program.input).dtype == "int8"
+        self.names = _identifiers(self.program)
+        self._tables: dict[tuple[str, bytes], str] = {}
+        self._table_text: list[str] = []
+
+    def state(self) -> list[Tensor]:
+        """Tensors in RAM that outlive a step: trained parameters, then optimiser state."""
+        tensors = self.program.tensors.values()
+        parameters = [t for t in tensors if t.kind == "parameter" and t.trainable]
+        return parameters + [t for t in tensors if t.kind == "state"]
+
+    def constants(self) -> list[Tensor]:
+        """Frozen parameters, in flash."""
+        tensors = self.program.tensors.values()
+        return [t for t in tensors if t.kind == "parameter" and not t.trainable]
+
+    def table(self, values: NDArray[Any], stem: str) -> str:
+        """Name of a constant table; equal ones are emitted once."""
+        key = (str(values.dtype), values.tobytes())
+        if key not in self._tables:
+            name = f"{stem}_{len(self._tables)}"
+            self._tables[key] = name
+            self._table_text.append(table(name, values))
+        return self._tables[key]
+
+    def table_bytes(self) -> int:
+        """Bytes of all constant tables."""
+        return sum(len(content) for _, content in self._tables)
+
+    def tables_text(self) -> str:
+        """All constant tables."""
+        return "\n".join(self._table_text)
+
+    def pointer(self, name: str) -> str:
+        """C expression for a tensor's address."""
+        return self.names[name]
+
+    def argument(self, argument: Argument) -> str:
+        """C expression for one argument of a kernel."""
+        match argument:
+            case TensorArgument(tensor):
+                return self.pointer(tensor)
+            case TableArgument(values):
+                return self.table(values, "table")
+            case ScalarArgument(value, dtype):
+                return literal(value, dtype)
+            case ScaleArgument(gradient):
+                return f"&scales[{self.scales.index(gradient)}]"
+            case ShiftArgument(source, target):
+                return f"{self.exponent(source)} - {self.exponent(target)}"
+            case RateArgument(gradient, factor):
+                times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"
+                if gradient is None:
+                    return f"learning_rate{times}"
+                if gradient not in self.histories:
+                    return f"rate{times}"
+                return f"od_rate(rate, &scales[{self.scales.index(gradient)}]){times}"
+        raise TypeError(f"unknown argument {argument}")
+
+    def exponent(self, gradient: str) -> str:
+        """Exponent of a gradient; that of the loss's own error is 0."""
+        if gradient not in self.histories:
+            return "0"
+        return f"scales[{self.scales.index(gradient)}].exponent"
+
+    def calls(self, calls: Iterable[tuple[int, Call]], training: bool) -> str:
+        """One call a step, each followed by its mark."""
+        lines = []
+        for index, call in calls:
+            step = call.step
+            outputs = ", ".join(describe(self.program.tensor(name)) for name in step.outputs)
+            macs = f", {call.macs} MACs" if call.macs else ""
+            lines.append(f"    /* {step.name}: {outputs}{macs} */")
+            if step.op in LOSS_CALLS:
+                lines += self._loss(call, training)
+            elif step.op == "quantize_error":
+                lines += self._quantize_error(call)
+            else:
+                arguments = ", ".join(self.argument(argument) for argument in call.arguments)
+                lines.append(f"    {call.kernel}({arguments});")
+            lines.append(f"    od_mark(trace, {index});")
+        return "\n".join(lines)
+
+    def _loss(self, call: Call, training: bool) -> list[str]:
+        output, label = (self.program.tensor(name) for name in call.step.inputs)
+        error = self.pointer(call.step.outputs[0]) if training else "0"
+        target = "label[0]" if label.dtype == "uint32" else "label"
+        function = LOSS_CALLS[call.step.op]
+        name = self.names[output.name]
+        lines = [
+            f"    const int32_t status = {function}({name}, {output.elements}, {target}, {error},",
+            "                                    result);",
+            "    if (status != OD_OK) {",
+            "        return status;",
+            "    }",
+        ]
+        return lines
+
+    def _quantize_error(self, call: Call) -> list[str]:
+        source = self.program.tensor(call.step.inputs[0])
+        target = self.program.tensor(call.step.outputs[0])
+        quantization = target.quantization
+        ones = np.ones(target.elements, np.float32)
+        fold = ones if quantization is None else quantization.scales.astype(np.float32)
+        fold = np.ascontiguousarray(np.broadcast_to(fold, (target.elements,)))
+        arguments = (
+            f"{self.pointer(source.name)}, {self.table(fold, 'fold')}, {target.elements}, "
+            f"{self.pointer(target.name)}"
+        )
+        lines = [f"    const float rate = learning_rate * od_quantize_error({arguments});"]
+        if self.scales:
+            lines.append(f"    od_scales_begin(scales, {len(self.scales)});")
+        return lines
+
+
+def _identifiers(program: Program) -> dict[str, str]:
+    """A C name for every tensor: T_... in the arena, the layer's own name for parameters."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for tensor in program.tensors.values():
+        base = identifier(tensor.name)
+        if in_arena(program, tensor.name):
+            base = f"T_{base}"
+        elif tensor.name == program.output:
+            base = f"output_{base}"  # a layer may be called like a function of the listing
+        unique, copies = base, 1
+        while unique in taken:
+            copies += 1
+            unique = f"{base}_{copies}"
+        taken.add(unique)
+        names[tensor.name] = unique
+    return names

@@ -1,0 +1,99 @@
+"""The manifest: what the host tool must know of a compiled model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ondevice_compiler.listing import Listing
+from ondevice_compiler.program import Tensor
+
+SCALE_BYTES = 20  # sizeof(od_grad_scale_t)
+
+
+def describe_model(listing: Listing) -> dict[str, Any]:
+    """The part of the manifest that follows from the program and the plan.
+
+    Call it when the whole listing has been written: only then are all tables known.
+    """
+    program, plan = listing.program, listing.plan
+    source, label = program.tensor(program.input), program.tensor(program.label)
+    state = listing.state()
+    parameters = [t for t in state if t.kind == "parameter"]
+    scale_bytes = SCALE_BYTES * len(listing.scales)
+    io_bytes = label.size_bytes + program.tensor(program.output).size_bytes
+    parameter_bytes = sum(t.size_bytes for t in parameters)
+    state_bytes = sum(t.size_bytes for t in state) - parameter_bytes
+    constants = listing.constants()
+    tables_bytes = listing.table_bytes()
+    input_entry: dict[str, Any] = {
+        "shape": list(source.shape),
+        "dtype": source.dtype,
+        "bytes": source.size_bytes,
+    }
+    if source.quantization is not None:
+        input_entry["scale"] = source.quantization.scale[0]
+        input_entry["zero_point"] = source.quantization.zero_point
+    return {
+        "loss": program.loss,
+        "input": input_entry,
+        "label": {
+            "kind": "class" if program.loss == "cross_entropy" else "vector",
+            "count": program.tensor(program.output).elements,
+            "dtype": label.dtype,
+            "bytes": label.size_bytes,
+        },
+        "output": {"count": program.tensor(program.output).elements},
+        "parameters": [
+            {
+                "index": index,
+                "name": t.name,
+                "shape": list(t.shape),
+                "dtype": t.dtype,
+                "bytes": t.size_bytes,
+                "format": _format(t),
+                "scale": list(t.quantization.scale) if t.quantization else None,
+            }
+            for index, t in enumerate(state)
+        ],
+        "ops": [
+            {
+                "index": index,
+                "name": call.step.name,
+                "op": call.step.op,
+                "phase": call.step.phase,
+                "macs": call.macs,
+                "kernel": call.kernel,
+            }
+            for index, call in enumerate(listing.lowered.calls)
+        ],
+        "scales": [
+            {"index": i, "name": name, "elements": program.tensor(name).elements}
+            for i, name in enumerate(listing.scales)
+        ],
+        "memory": {
+            "arena_bytes": plan.arena_bytes,
+            "lower_bound_bytes": plan.lower_bound_bytes,
+            "parameter_bytes": parameter_bytes,
+            "state_bytes": state_bytes,
+            "scale_bytes": scale_bytes,
+            "io_bytes": io_bytes,
+            "ram_bytes": plan.arena_bytes + parameter_bytes + state_bytes + scale_bytes + io_bytes,
+            "const_bytes": sum(t.size_bytes for t in constants) + parameter_bytes + tables_bytes,
+            "tensors": [
+                {
+                    "name": p.interval.name,
+                    "offset": p.offset,
+                    "bytes": program.tensor(p.interval.name).size_bytes,
+                    "first_step": p.interval.first,
+                    "last_step": p.interval.last,
+                }
+                for p in plan.placements.values()
+            ],
+        },
+    }
+
+
+def _format(tensor: Tensor) -> str:
+    if tensor.kind == "state":
+        return "accumulator" if tensor.name.endswith(".sum") else "momentum"
+    return {"int16": "q8.8", "int32": "int32", "float32": "float32"}[tensor.dtype]
