@@ -53,8 +53,8 @@ def scale(accumulator: Any, multiplier: Any, shift: Any) -> Integers:
     product = np.asarray(accumulator, np.int64) * np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
     usual = saturate32(round_shift(product, np.clip(shift, 1, 62)))
-    small = np.where(shift < 1, np.sign(product) * LARGEST, usual)
-    return np.where(shift > 62, 0, small)
+    moved = saturate32(saturate32(product) * (np.int64(1) << np.clip(-shift, 0, 31)))
+    return np.where(shift > 62, 0, np.where(shift < 1, moved, usual))
 
 
 def float_delta(accumulator: Any, rate: Any) -> Integers:

@@ -71,7 +71,7 @@ def exact_scale(accumulator: int, multiplier: int, shift: int) -> int:
         return 0
     sign, limit = (1 if product > 0 else -1), 2**31 - 1
     if shift < 1:
-        return sign * limit
+        return sign * min(limit, abs(product) << -shift)
     return sign * min(limit, (abs(product) + (1 << (shift - 1))) >> shift)
 
 

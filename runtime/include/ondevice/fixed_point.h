@@ -34,14 +34,16 @@ static inline int32_t od_requantize(int32_t accumulator, int32_t multiplier, int
     return od_saturate(od_round_shift_i64((int64_t)accumulator * multiplier, shift));
 }
 
-/* The same for any shift: a large one gives 0, one below 1 saturates. */
+/* The same for any shift: one above 62 gives 0, one below 1 multiplies. */
 static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t shift) {
     const int64_t product = (int64_t)accumulator * multiplier;
     if (shift > OD_MAXIMUM_SHIFT || product == 0) {
         return 0;
     }
     if (shift < 1) {
-        return product < 0 ? -INT32_MAX : INT32_MAX;
+        /* A product that is not 0 saturates at the latest when moved by 31. */
+        const int32_t left = shift < -31 ? 31 : -shift;
+        return od_saturate((int64_t)od_saturate(product) * ((int64_t)1 << left));
     }
     return od_saturate(od_round_shift_i64(product, shift));
 }
