@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from native_model import CFLAGS, ROOT, WARNINGS, _Scale
+from native_model import CFLAGS, NUMERICS, ROOT, WARNINGS, _Scale
 from ondevice_compiler.c_text import literal, table
 from ondevice_compiler.kernel_builder import (
     RateArgument,
@@ -80,7 +80,7 @@ def run_cases(cases: Sequence[Case]) -> list[Outcome]:
         source.write_text("\n".join(text), encoding="utf-8")
         include = ["-I", str(ROOT / "runtime/include")]
         command = ["gcc", *CFLAGS, "-O1", *WARNINGS, *include, "-shared", "-fPIC"]
-        subprocess.run([*command, "-o", str(library), str(source)], check=True)
+        subprocess.run([*command, "-o", str(library), str(source), *map(str, NUMERICS)], check=True)
         functions = ctypes.CDLL(str(library))
         return [_run(functions[f"case_{number}"], case) for number, case in enumerate(cases)]
 

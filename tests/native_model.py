@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ondevice_compiler.samples import pack_label, pack_sample
 
 ROOT = Path(__file__).resolve().parent.parent
+NUMERICS = [ROOT / "runtime" / "src" / f"{name}.c" for name in ("fixed_point", "gradient", "loss")]
 CFLAGS = ["-std=c99", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 DTYPES = {"int8": "<i1", "int16": "<i2", "int32": "<i4", "float32": "<f4"}
@@ -88,7 +89,7 @@ class NativeModel:
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         library = folder / "model.so"
-        sources = [folder / "model.c", ROOT / "runtime/src/gradient.c", ROOT / "runtime/src/loss.c"]
+        sources = [folder / "model.c", *NUMERICS]
         include = ["-I", str(ROOT / "runtime/include")]
         command = ["gcc", *CFLAGS, *WARNINGS, *include, "-shared", "-fPIC"]
         subprocess.run([*command, "-o", str(library), *map(str, sources)], check=True)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -124,3 +125,19 @@ def test_the_demos_own_data_goes_the_way_of_a_users_data(tmp_path: Path) -> None
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "runs").glob("*/checkpoint.npz"))
+
+
+def test_an_installed_wheel_trains_without_the_checkout(tmp_path: Path) -> None:
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*wheel, "-w", str(tmp_path), str(ROOT)], check=True)
+    (file,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(installed)
+    command = [sys.executable, "-m", "ondevice", "train", "--board", "host", "--steps", "5"]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"Compiling {installed}" in done.stdout

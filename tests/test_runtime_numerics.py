@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from integer_arithmetic import align, encode_factor, float_delta, quantize_error, scale
 from integer_reference import DelayedScale
-from native_model import CFLAGS, ROOT, WARNINGS, _Result, _Scale
+from native_model import CFLAGS, NUMERICS, ROOT, WARNINGS, _Result, _Scale
 from ondevice_compiler.fixed_point import encode_multipliers
 
 SHIM = """
@@ -49,7 +49,7 @@ many = settings(max_examples=400, deadline=None)
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder: Path = tmp_path_factory.mktemp("runtime")
     (folder / "shim.c").write_text(SHIM, encoding="utf-8")
-    sources = [folder / "shim.c", ROOT / "runtime/src/gradient.c", ROOT / "runtime/src/loss.c"]
+    sources = [folder / "shim.c", *NUMERICS]
     include = f"-I{ROOT / 'runtime/include'}"
     trap = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     command = ["gcc", *CFLAGS, *WARNINGS, *trap, include, "-shared", "-fPIC"]

@@ -84,6 +84,7 @@ def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
         "ONDEVICE_MODEL_DIR": str(model_dir.resolve()),
     }
     command = [sys.executable, "-m", "platformio", "run", "-d", str(root), "-e", board.name]
+    command += ["-c", str(root / "firmware" / "platformio.ini")]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, cwd=root
     )

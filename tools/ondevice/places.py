@@ -1,4 +1,4 @@
-"""Where boards, runtime and firmware are: in the checkout, or in the installed package."""
+"""Where boards, runtime and firmware are: in the installed package, or in the checkout."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def project_root() -> Path:
-    """Folder with platformio.ini, boards/, runtime/ and firmware/."""
+    """Folder with boards/, runtime/ and firmware/."""
     checkout = _PACKAGE.parent.parent
-    return checkout if (checkout / "platformio.ini").is_file() else _PACKAGE / "_data"
+    installed = _PACKAGE / "_data"
+    return installed if installed.is_dir() else checkout
 
 
 def data_folder(name: str) -> Path:

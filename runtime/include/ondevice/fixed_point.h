@@ -34,6 +34,9 @@ static inline int32_t od_requantize(int32_t accumulator, int32_t multiplier, int
     return od_saturate(od_round_shift_i64((int64_t)accumulator * multiplier, shift));
 }
 
+/* product * 2^-shift for shift < 1, saturated; rare, so not inline. */
+int32_t od_scale_up(int64_t product, int32_t shift);
+
 /* The same for any shift: one above 62 gives 0, one below 1 multiplies. */
 static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t shift) {
     const int64_t product = (int64_t)accumulator * multiplier;
@@ -41,9 +44,7 @@ static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t 
         return 0;
     }
     if (shift < 1) {
-        /* A product that is not 0 saturates at the latest when moved by 31. */
-        const int32_t left = shift < -31 ? 31 : -shift;
-        return od_saturate((int64_t)od_saturate(product) * ((int64_t)1 << left));
+        return od_scale_up(product, shift);
     }
     return od_saturate(od_round_shift_i64(product, shift));
 }
