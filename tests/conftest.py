@@ -1,10 +1,16 @@
 """Fixtures that several test files share."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Nothing is timed in tests; CI draws the same examples every time, people draw new ones.
+settings.register_profile("ondevice", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("ondevice")
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME_SOURCES = sorted((ROOT / "runtime" / "src").glob("*.c"))
