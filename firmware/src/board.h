@@ -9,6 +9,9 @@
 /* Clocks, UART, counter. After it the UART receives. */
 void board_init(void);
 
+/* Clock of the CPU as it runs now; 0: unknown. */
+uint32_t board_clock_hz(void);
+
 /* Wait for input; returns 1 to `capacity` bytes, or 0 where the input has ended for good. */
 uint32_t board_read(uint8_t *bytes, uint32_t capacity);
 

@@ -37,7 +37,7 @@ int main(void) {
         .counter = board_counter_kind() == OD_COUNTER_NONE ? 0 : board_counter,
         .counter_kind = board_counter_kind(),
         .counter_resolution = board_counter_resolution(),
-        .clock_hz = OD_CLOCK_HZ,
+        .clock_hz = board_clock_hz(),
         .board = OD_BOARD_NAME,
         .receive_bytes = board_receive_bytes(),
         .stack_bytes = OD_STACK_BYTES,

@@ -26,6 +26,8 @@ void board_init(void) {
     TIMER_CTRL = CTRL_ENABLE | CTRL_32_BIT;
 }
 
+uint32_t board_clock_hz(void) { return OD_CLOCK_HZ; }
+
 uint32_t board_read(uint8_t *bytes, uint32_t capacity) {
     (void)capacity;
     while ((UART_STATE & STATE_RX_FULL) == 0u) {

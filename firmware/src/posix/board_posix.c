@@ -6,6 +6,8 @@
 
 void board_init(void) {}
 
+uint32_t board_clock_hz(void) { return 0; }
+
 uint32_t board_read(uint8_t *bytes, uint32_t capacity) {
     const ssize_t n = read(STDIN_FILENO, bytes, capacity);
     return n > 0 ? (uint32_t)n : 0u;

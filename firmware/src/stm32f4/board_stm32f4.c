@@ -42,6 +42,8 @@
 
 static void clock_init(void) {}
 
+uint32_t board_clock_hz(void) { return OD_CLOCK_HZ; }
+
 static uint32_t uart_clock_hz(void) { return OD_CLOCK_HZ / 2u; }
 
 #else
@@ -53,7 +55,7 @@ static uint32_t uart_clock_hz(void) { return OD_CLOCK_HZ / 2u; }
 /* Volatile, so that a byte is read before its place is given back to the interrupt. */
 static volatile uint8_t ring[RING_BYTES];
 static volatile uint32_t ring_head, ring_tail;
-static uint32_t bus_clock_hz = HSI_HZ;
+static uint32_t core_clock_hz = HSI_HZ;
 
 /* Waits at most WAIT_TURNS for all bits of `mask`; 0 where they did not come. */
 static int wait_for(volatile uint32_t *address, uint32_t mask) {
@@ -92,11 +94,16 @@ static void clock_init(void) {
     RCC_CFGR = (5u << 10) | (4u << 13);
     RCC_CFGR |= 2u;
     if (wait_for(&RCC_CFGR, 2u << 2)) {
-        bus_clock_hz = OD_CLOCK_HZ / 4u; /* APB1 */
+        core_clock_hz = OD_CLOCK_HZ;
     }
 }
 
-static uint32_t uart_clock_hz(void) { return bus_clock_hz; }
+uint32_t board_clock_hz(void) { return core_clock_hz; }
+
+/* APB1 runs at a quarter of the PLL's clock, at all of HSI's. */
+static uint32_t uart_clock_hz(void) {
+    return core_clock_hz == HSI_HZ ? HSI_HZ : core_clock_hz / 4u;
+}
 
 void uart_interrupt(void);
 
