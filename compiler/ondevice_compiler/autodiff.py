@@ -24,6 +24,8 @@ Loss = Literal["cross_entropy", "mse"]
 LABEL = "label"
 _ADJOINT = re.compile(r"(.*)_adjoint\d*")  # how Relax names the gradient of a variable
 INPUT = "input"
+# Gradients of a layer that read an output gradient with the layer's weight scale folded in.
+FOLDED = ("conv2d_dw", "bias_gradient")
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,11 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
                 phase, kind = "backward", "gradient"
                 of = forward.get(adjoint.group(1)) if adjoint else None
                 wanted = f"d.{of or 'partial'}"
-                if op in ("conv2d_dw", "bias_gradient"):
+                if variable in owners:
+                    wanted = f"d.{owners[variable]}"
+                if op in FOLDED:
                     layer = owners[variable].rpartition(".")[0]
                     attributes["weight"] = f"{layer}.weight"
-                    wanted = f"d.{owners[variable]}"
             else:
                 phase, kind = "forward", "activation"
                 wanted = _activation_name(op, inputs, steps)

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from ondevice_compiler.calibrate import Calibration
 from ondevice_compiler.errors import UserError
+from ondevice_compiler.ops import OPERATORS
 from ondevice_compiler.program import Program, Quantization, Step, Tensor
 
-Q88_HALF = 128  # Makes the high byte of a Q8.8 weight its rounded value.
-Q88_MAXIMUM = 127 * 256 + 255
 SMALLEST_SCALE = 1e-9
 HEAD_HEADROOM = 4.0  # The last layer's weights grow most; its scale leaves room for that.
-CHANNEL_FLOOR = 1e-3  # Of the largest channel: an all-zero channel must still be able to learn.
 STATE_DTYPE = {"int16": "int16", "int32": "int32"}
 
 
@@ -54,9 +52,10 @@ def quantize(program: Program, calibration: Calibration) -> Quantized:
     values: dict[str, NDArray[Any]] = dict(program.values)
     _quantize_activations(program, tensors, calibration)
     for step in program.steps:
-        if step.op == "conv2d":
-            head = program.output in step.outputs and tensors[step.inputs[1]].trainable
-            _quantize_parameters(step, tensors, values, HEAD_HEADROOM if head else 1.0)
+        quantize_parameters = OPERATORS[step.op].quantize_parameters
+        if quantize_parameters is not None:
+            head = program.output in step.outputs
+            quantize_parameters(step, tensors, values, HEAD_HEADROOM if head else 1.0)
     _quantize_gradients(program, tensors)
     for name, tensor in tensors.items():
         if tensor.kind == "state":
@@ -128,9 +127,9 @@ def _quantize_activations(
         if tensor.kind not in ("input", "activation") or name == program.output:
             continue
         producer = program.producer(name)
-        if producer is not None and producer.op == "max_pool2d":
-            source = tensors[producer.inputs[0]].quantization
-            tensors[name] = replace(tensor, dtype="int8", quantization=source)
+        rule = None if producer is None else OPERATORS[producer.op].output_quantization
+        if producer is not None and rule is not None:
+            tensors[name] = replace(tensor, dtype="int8", quantization=rule(producer, tensors))
             continue
         low = min(0.0, calibration.low[name])
         high = max(0.0, calibration.high[name])
@@ -138,34 +137,6 @@ def _quantize_activations(
         zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
         quantization = Quantization((scale,), zero_point)
         tensors[name] = replace(tensor, dtype="int8", quantization=quantization)
-
-
-def _quantize_parameters(
-    step: Step,
-    tensors: dict[str, Tensor],
-    values: dict[str, NDArray[Any]],
-    headroom: float,
-) -> None:
-    x, weight, bias = (tensors[name] for name in step.inputs)
-    real = np.asarray(values[weight.name], np.float64)
-    peaks = np.abs(real).reshape(real.shape[0], -1).max(axis=1)
-    largest = max(float(peaks.max()), SMALLEST_SCALE)
-    scale = np.maximum(peaks, CHANNEL_FLOOR * largest) * headroom / 127.0
-    units = real / scale.reshape(-1, *[1] * (real.ndim - 1))
-    if weight.trainable:
-        stored = np.rint(units * 256.0) + Q88_HALF
-        values[weight.name] = np.clip(stored, -127 * 256, Q88_MAXIMUM).astype(np.int16)
-    else:
-        values[weight.name] = np.clip(np.rint(units), -127, 127).astype(np.int8)
-    dtype = "int16" if weight.trainable else "int8"
-    quantization = Quantization(tuple(scale.tolist()))
-    tensors[weight.name] = replace(weight, dtype=dtype, quantization=quantization)
-    assert x.quantization is not None
-    bias_scale = x.quantization.scales * scale
-    rounded = np.rint(np.asarray(values[bias.name], np.float64) / bias_scale)
-    values[bias.name] = np.clip(rounded, -(2**31) + 1, 2**31 - 1).astype(np.int32)
-    quantization = Quantization(tuple(bias_scale.tolist()))
-    tensors[bias.name] = replace(bias, dtype="int32", quantization=quantization)
 
 
 def _quantize_gradients(program: Program, tensors: dict[str, Tensor]) -> None:

@@ -156,7 +156,8 @@ def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
         UnsupportedOperatorsError: Names every operator that is not supported, at once.
         UserError: A batch other than 1, or a shape that the normal form cannot hold.
     """
-    from ondevice_compiler.load.rules import RULES, constant_value
+    from ondevice_compiler.load.rules import RULES
+    from ondevice_compiler.load.rules.rule import constant_value
 
     module, bound = relax.frontend.detach_params(module)
     function = module["main"]

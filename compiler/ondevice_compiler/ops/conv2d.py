@@ -11,6 +11,7 @@ from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.geometry import Window, guarded
 from ondevice_compiler.ops.operator import Operator, call, register, shape_of
+from ondevice_compiler.ops.weight_quantization import quantize_weight_and_bias
 from ondevice_compiler.program import Program, Step, Tensor
 
 
@@ -120,4 +121,4 @@ def _gradient(attributes: Any, adjoint: Any, output: Any, x: Any, w: Any, b: Any
 
 
 register("conv2d", lower, _shape, _gradient)
-OPERATOR = Operator(lower, macs)
+OPERATOR = Operator(lower, macs, quantize_parameters=quantize_weight_and_bias)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import tvm
+from numpy.typing import NDArray
 from tvm import ir, relax
 
 from ondevice_compiler.kernel_builder import KernelBuilder
-from ondevice_compiler.program import Program, Step, Tensor
+from ondevice_compiler.program import Program, Quantization, Step, Tensor
+
+QuantizeParameters = Callable[
+    [Step, dict[str, Tensor], dict[str, NDArray[Any]], float], None
+]  # (step, tensors, values, headroom of the scale): replaces the step's parameters
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,20 @@ class Operator:
     Attributes:
         lower: Adds the step's parameters and blocks to the builder.
         macs: Multiply-accumulates of the step.
+        output_quantization: Of an int8 activation that the step writes, from those of its inputs;
+            None: from the calibrated range.
+        quantize_parameters: Integer form of the step's parameters; None: they stay float32.
     """
 
     lower: Callable[[KernelBuilder, Step, Program], None]
     macs: Callable[[Step, Program], int] = lambda step, program: 0
+    output_quantization: Callable[[Step, Mapping[str, Tensor]], Quantization | None] | None = None
+    quantize_parameters: QuantizeParameters | None = None
+
+
+def same_quantization(step: Step, tensors: Mapping[str, Tensor]) -> Quantization | None:
+    """The output holds values of the first input, unchanged."""
+    return tensors[step.inputs[0]].quantization
 
 
 def call(name: str, *arguments: Any, **attributes: Any) -> Any:

@@ -10,7 +10,7 @@ from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.geometry import Window, guarded
 from ondevice_compiler.ops.gradient_store import gradient_store
-from ondevice_compiler.ops.operator import Operator, call, register, shape_of
+from ondevice_compiler.ops.operator import Operator, call, register, same_quantization, shape_of
 from ondevice_compiler.program import Program, Step
 
 NO_ARGMAX = 255  # Larger than any window index that fits a uint8.
@@ -201,7 +201,7 @@ register("max_pool2d_gradient", lower_max_gradient, lambda a, g, i: tuple(a["sha
 register("avg_pool2d", lower_average, _shape, _average_gradient)
 register("avg_pool2d_gradient", lower_average_gradient, lambda a, g: tuple(a["shape"]))
 MAX, ARGMAX, MAX_GRADIENT = (
-    Operator(lower_max),
+    Operator(lower_max, output_quantization=same_quantization),
     Operator(lower_argmax),
     Operator(lower_max_gradient),
 )

@@ -1,0 +1,129 @@
+"""Convolutions, linear layers, and what folds into them: biases and batch norms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ondevice_compiler.load.normal_form import UNKNOWN, Convolution, Feature, Named, Normalizer
+from ondevice_compiler.load.rules.rule import (
+    Rule,
+    ValueOf,
+    constant,
+    reject,
+    unsupported,
+    with_axes,
+)
+
+
+def _convolution(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
+    """conv1d or conv2d; the weight becomes [O, kh, kw, I/groups]."""
+    x, named = value_of(node.args[0]), value_of(node.args[1])
+    weight = constant(named)
+    if not isinstance(x, Feature) or weight is None:
+        return reject(n, "convolution whose weight is computed")
+    if any(int(d) != 1 for d in node.attrs.dilation):
+        return reject(n, f"convolution with dilation {[int(d) for d in node.attrs.dilation]}")
+    stride = [int(s) for s in node.attrs.strides]
+    padding = [int(p) for p in node.attrs.padding]
+    if weight.ndim == 3:
+        weight, stride, padding = weight[:, :, None], [1, *stride], [0, padding[0], 0, padding[1]]
+    x = with_axes(n, x, ("N", "C", "W") if len(x.axes) == 3 else ("N", "C", "H", "W"))
+    if x is UNKNOWN:
+        return UNKNOWN
+    weight = weight.transpose(0, 2, 3, 1)
+    name = named.name if isinstance(named, Named) else f"conv{len(n.parameters) // 2}"
+    height = (x.shape[1] + padding[0] + padding[2] - weight.shape[1]) // stride[0] + 1
+    width = (x.shape[2] + padding[1] + padding[3] - weight.shape[2]) // stride[1] + 1
+    node_ = Convolution(
+        n.materialize(x),
+        name,
+        weight,
+        np.zeros(weight.shape[0], np.float32),
+        (stride[0], stride[1]),
+        (padding[0], padding[1], padding[2], padding[3]),
+        int(node.attrs.groups),
+    )
+    return Feature(None, x.axes, (1, height, width, weight.shape[0]), pending=node_)
+
+
+def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
+    """x @ w with a constant w [K, O]: a convolution over the axes behind K."""
+    x, named = value_of(node.args[0]), value_of(node.args[1])
+    weight = constant(named)
+    if not isinstance(x, Feature) or weight is None or weight.ndim != 2:
+        return reject(n, "matmul of two computed tensors")
+    letters = x.axes[-1]
+    if "C" not in letters or weight.shape[0] != x.extent(letters):
+        return reject(n, f"matmul over the axes {letters or '1'}")
+    x = n.materialize(x)
+    extents = [x.extent(letter) for letter in letters]
+    kernel = weight.T.reshape(weight.shape[1], *extents)
+    order = [letters.index(letter) + 1 if letter in letters else None for letter in "HWC"]
+    kernel = kernel.transpose(0, *[axis for axis in order if axis is not None])
+    shape = [weight.shape[1], *(1 if a is None else extents[a - 1] for a in order)]
+    name = named.name if isinstance(named, Named) else f"linear{len(n.parameters) // 2}"
+    node_ = Convolution(
+        x,
+        name,
+        kernel.reshape(shape),
+        np.zeros(weight.shape[1], np.float32),
+        (1, 1),
+        (0, 0, 0, 0),
+        1,
+    )
+    out = (1, x.shape[1] - shape[1] + 1, x.shape[2] - shape[2] + 1, weight.shape[1])
+    return Feature(None, (*x.axes[:-1], "C"), out, pending=node_)
+
+
+def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
+    a, b = value_of(node.args[0]), value_of(node.args[1])
+    if isinstance(b, Feature) and not isinstance(a, Feature):
+        a, b = b, a
+    if isinstance(a, Feature) and isinstance(b, Feature):
+        if a.axes != b.axes or a.shape != b.shape:
+            return reject(n, "add of tensors of different shape")
+        a, b = n.materialize(a), n.materialize(b)
+        return Feature(n.emit("add", a.expression, b.expression), a.axes, a.shape)
+    bias = constant(b)
+    if not isinstance(a, Feature) or bias is None:
+        left = constant(a)
+        return (
+            left + bias if left is not None and bias is not None else unsupported(n, node, value_of)
+        )
+    if a.pending is None or a.clip is not None or bias.size not in (1, a.shape[3]):
+        return reject(n, "add of a constant that is no bias")
+    total = a.pending.bias + np.broadcast_to(bias.reshape(-1), a.pending.bias.shape)
+    return replace(a, pending=replace(a.pending, bias=total))
+
+
+def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
+    x = value_of(node.args[0])
+    constants = [constant(value_of(argument)) for argument in node.args[1:5]]
+    if (
+        not isinstance(x, Feature)
+        or x.pending is None
+        or x.clip
+        or any(c is None for c in constants)
+    ):
+        return reject(n, "batch_norm that does not follow a convolution")
+    gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
+    factor = gamma / np.sqrt(variance + float(node.attrs.epsilon))
+    conv = x.pending
+    folded = replace(
+        conv,
+        weight=(conv.weight * factor[:, None, None, None]).astype(np.float32),
+        bias=((conv.bias - mean) * factor + beta).astype(np.float32),
+    )
+    return (replace(x, pending=folded), None, None)
+
+
+RULES: dict[str, Rule] = {
+    "relax.nn.conv1d": _convolution,
+    "relax.nn.conv2d": _convolution,
+    "relax.matmul": _matmul,
+    "relax.add": _add,
+    "relax.nn.batch_norm": _batch_norm,
+}
