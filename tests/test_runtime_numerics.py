@@ -22,6 +22,7 @@ from ondevice_compiler.fixed_point import encode_multipliers
 
 SHIM = """
 #include "ondevice/gradient.h"
+#include "ondevice/square_root.h"
 #include "ondevice/update.h"
 int32_t scale(int32_t a, int32_t m, int32_t s);
 int32_t scale(int32_t a, int32_t m, int32_t s) { return od_scale(a, m, s); }
@@ -33,6 +34,14 @@ int32_t align(int32_t a, int32_t b, int32_t apart);
 int32_t align(int32_t a, int32_t b, int32_t apart) { return od_align_gradients(a, b, apart); }
 int32_t delta(int32_t a, float rate);
 int32_t delta(int32_t a, float rate) { return od_delta(a, rate); }
+float root(float x);
+float root(float x) { return od_square_root(x); }
+void roots(float *values, uint32_t count);
+void roots(float *values, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        values[i] = od_square_root(values[i]);
+    }
+}
 """
 INT32 = st.one_of(
     st.integers(-(2**31) + 1, 2**31 - 1), st.sampled_from([0, 1, -1, 2**31 - 1, 1 - 2**31])
@@ -57,7 +66,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     subprocess.run([*command, "-o", library, *sources], check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.delta.argtypes = [ctypes.c_int32, ctypes.c_float]
-    for name in ("od_expf", "od_logf"):
+    for name in ("od_expf", "od_logf", "root"):
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_float], ctypes.c_float
     loaded.od_quantize_error.restype = ctypes.c_float
@@ -182,6 +191,19 @@ def test_exp_and_log_are_close_to_float64(runtime: Any) -> None:
     found = np.array([runtime.od_logf(float(x)) for x in arguments])
     expected = np.log(arguments.astype(np.float64))
     assert (np.abs(found - expected) <= 2e-7 + 2e-7 * np.abs(expected)).all()
+
+
+def test_square_roots_are_correctly_rounded(runtime: Any) -> None:
+    generator = np.random.default_rng(0)
+    bits = generator.integers(0, 0x7F800001, 200_000, dtype=np.uint32)
+    squares = generator.integers(0, 2**12, 1000).astype(np.float32) ** 2
+    edges = np.array([0, 1, 2, 3, 0x7FFFFF, 0x800000, 0x800001, 0x7F7FFFFF], np.uint32)
+    values = np.concatenate([bits.view(np.float32), squares, edges.view(np.float32)])
+    found = values.copy()
+    runtime.roots(pointer(found), found.size)
+    np.testing.assert_array_equal(found, np.sqrt(values))
+    for below in (-1.0, -0.0, float("nan"), float("-inf")):
+        assert runtime.root(below) == 0
 
 
 @settings(max_examples=200, deadline=None)

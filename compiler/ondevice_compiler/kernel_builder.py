@@ -143,7 +143,8 @@ class KernelBuilder:
         """Adds `acc[axes] = start(axes)`, then `acc = combine(acc, axes, along)` over `along`.
 
         Args:
-            axes: Output axes, name to extent; those of the following `store`.
+            axes: Output axes, name to extent; those of the following `store`, or the first of
+                them: then it is computed once for all that `store` writes inside.
             along: Axes reduced over, outermost first.
             dtype: Of the accumulator.
             start: Initial value, called with the output indices.
@@ -164,12 +165,33 @@ class KernelBuilder:
                 self._axis(T.axis.reduce, axis, extent, loop)
                 for (axis, extent), loop in zip(along.items(), loops[len(axes) :], strict=True)
             ]
-            with T.init():
+            if not along:
                 T.buffer_store(accumulator, start(*spatial), spatial)
-            value = combine(accumulator[tuple(spatial)], *spatial, *reduced)
-            T.buffer_store(accumulator, value, spatial)
+            else:
+                with T.init():
+                    T.buffer_store(accumulator, start(*spatial), spatial)
+                value = combine(accumulator[tuple(spatial)], *spatial, *reduced)
+                T.buffer_store(accumulator, value, spatial)
         self._reductions.append((name, len(axes)))
         return lambda *indices: accumulator[tuple(indices)]
+
+    def value(
+        self, axes: Axes, name: str, dtype: str, body: Callable[..., Expr]
+    ) -> Callable[..., Expr]:
+        """Adds `name[axes] = body(axes)`, computed once at the depth of `axes`; see `reduce`."""
+        return self.reduce(axes, {}, dtype, body, lambda acc, *indices: acc, name)
+
+    def exponential(self, value: Expr) -> Expr:
+        """exp(value) in float32: the runtime's own; in the Relax VM, LLVM's."""
+        if self._immediate:
+            return T.exp(value)
+        return T.call_pure_extern("float32", "od_expf", value)
+
+    def square_root(self, value: Expr) -> Expr:
+        """Square root in float32, correctly rounded."""
+        if self._immediate:
+            return T.sqrt(value)
+        return T.call_pure_extern("float32", "od_square_root", value)
 
     def store(self, axes: Axes, body: Callable[..., Sequence[tuple[Any, Expr, Any]]]) -> None:
         """Adds the epilogue: `body(indices)` gives (buffer, value, where) for each store."""
@@ -189,8 +211,8 @@ class KernelBuilder:
         schedule = s_tir.Schedule(tvm.IRModule({"main": function}))
         for name, depth in reversed(self._reductions):
             block = schedule.get_sblock(name)
-            innermost = schedule.get_loops(schedule.get_sblock("store"))[-1]
-            schedule.compute_at(block, innermost)
+            around = schedule.get_loops(schedule.get_sblock("store"))
+            schedule.compute_at(block, around[depth - 1])
             loops = schedule.get_loops(block)
             if len(loops) > depth:
                 schedule.decompose_reduction(block, loops[depth])
