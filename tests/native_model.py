@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.samples import pack_label, pack_sample
+
+LossError = Callable[[NDArray[np.float32], Any], NDArray[np.float32]]
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMERICS = [ROOT / "runtime" / "src" / f"{name}.c" for name in ("fixed_point", "gradient", "loss")]
@@ -122,6 +125,26 @@ class NativeModel:
         result = _Result()
         assert self.model.evaluate(ctypes.byref(result), None) == 0
         return float(result.loss), int(result.predicted)
+
+    def loss_error(self, loss: str, smoothing: float = 0.0) -> LossError:
+        """The runtime's error of the logits, which test_runtime_numerics holds against torch."""
+
+        def error(logits: NDArray[np.float32], answer: Any) -> NDArray[np.float32]:
+            output = np.ascontiguousarray(logits, np.float32)
+            target = np.ascontiguousarray(answer, np.float32)
+            found, result = np.zeros_like(output), _Result()
+            wanted: tuple[Any, ...] = (ctypes.c_void_p(target.ctypes.data),)
+            if loss == "cross_entropy":
+                wanted = ctypes.c_uint32(int(answer)), ctypes.c_float(smoothing)
+            function = getattr(self.library, f"od_{loss}")
+            status = function(
+                ctypes.c_void_p(output.ctypes.data), output.size, *wanted,
+                ctypes.c_void_p(found.ctypes.data), ctypes.byref(result),
+            )  # fmt: skip
+            assert status == 0
+            return found
+
+        return error
 
     def output(self) -> NDArray[np.float32]:
         """Output of the last pass."""

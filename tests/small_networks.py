@@ -155,6 +155,14 @@ def targets(count: int) -> NDArray[np.float32]:
     return generator.standard_normal((count, CLASSES)).astype(np.float32)
 
 
+def answers(loss: str, count: int) -> NDArray[Any]:
+    """What a loss compares with: classes, targets, or targets in 0 to 1."""
+    if loss == "cross_entropy":
+        return labels(count)
+    chosen = targets(count)
+    return chosen if loss == "mse" else np.clip(chosen + np.float32(0.5), 0, 1)
+
+
 @dataclass(frozen=True)
 class Compilation:
     """What the compiler made of a network, and the stages it came from."""
@@ -173,7 +181,7 @@ class Compilation:
 def compiled(name: str, **options: Any) -> Compilation:
     """A network compiled with random data; a regression gets random targets."""
     network = NETWORKS[name]
-    y: NDArray[Any] = targets(32) if options.get("loss") == "mse" else labels(32)
+    y = answers(options.get("loss", "cross_entropy"), 32)
     with mock.patch.object(compile_stage, "emit", wraps=compile_stage.emit) as spy:
         made = compile_model(network.module(), network.samples(32), y, CompileOptions(**options))
     lowered, plan, histories = spy.call_args.args[:3]

@@ -124,6 +124,15 @@ def test_the_labels_must_be_of_the_kind_that_the_loss_needs() -> None:
         check_loss(classes, "mse")
 
 
+def test_targets_of_binary_cross_entropy_lie_in_0_to_1() -> None:
+    x, y = toy_dataset().x, np.linspace(0, 1, 40, dtype=np.float32).reshape(20, 2)
+    check_loss(Dataset(x, y, x, y), "binary_cross_entropy")
+    bad = y.copy()
+    bad[7, 1] = -0.5
+    with pytest.raises(DataError, match=r"y_test\[7, 1\] is -0.5; allowed .*: 0 to 1"):
+        check_loss(Dataset(x, y, x, bad), "binary_cross_entropy")
+
+
 def test_calibration_takes_samples_from_the_whole_set() -> None:
     x = np.arange(1000, dtype=np.float32).reshape(1000, 1)
     chosen, labels = calibration_subset(x, np.arange(1000), limit=5)

@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from integer_reference import Machine
-from native_model import NativeModel, _Result
+from native_model import NativeModel
 from ondevice_compiler.samples import pack_sample
-from small_networks import NETWORKS, compiled, labels, targets
+from small_networks import NETWORKS, answers, compiled, labels
 
 LARGE_RATE = 256.0  # Makes the step large against the rounding of the parameter it moves.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -48,11 +48,15 @@ def as_stored(value: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.asarray(array.reshape(outputs, inner, height, width).transpose(0, 2, 3, 1))
 
 
-def torch_loss(module: Any, x: NDArray[Any], y: Any, loss: str) -> Any:
+def torch_loss(
+    module: Any, x: NDArray[Any], y: Any, loss: str = "cross_entropy", smoothing: float = 0.0
+) -> Any:
     output = module(torch.tensor(x[None]))
     if loss == "mse":
         return F.mse_loss(output, torch.tensor(y[None]))
-    return F.cross_entropy(output, torch.tensor([int(y)]))
+    if loss == "binary_cross_entropy":
+        return F.binary_cross_entropy_with_logits(output, torch.tensor(y[None]))
+    return F.cross_entropy(output, torch.tensor([int(y)]), label_smoothing=smoothing)
 
 
 def step_gradients(native: NativeModel, x: NDArray[Any], y: Any) -> dict[str, NDArray[Any]]:
@@ -65,16 +69,21 @@ def step_gradients(native: NativeModel, x: NDArray[Any], y: Any) -> dict[str, ND
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"),
-    [*((name, "cross_entropy") for name in NETWORKS), ("pools", "mse"), ("perceptron", "mse")],
+    ("name", "loss", "smoothing"),
+    [
+        *((name, "cross_entropy", 0.0) for name in NETWORKS),
+        ("perceptron", "cross_entropy", 0.2),
+        ("pools", "mse", 0.0),
+        ("perceptron", "mse", 0.0),
+        ("perceptron", "binary_cross_entropy", 0.0),
+    ],
 )
-def test_float_gradients_equal_autograd(name: str, loss: str) -> None:
-    native = compiled(name, dtype="float32", loss=loss).native()
+def test_float_gradients_equal_autograd(name: str, loss: str, smoothing: float) -> None:
+    native = compiled(name, dtype="float32", loss=loss, label_smoothing=smoothing).native()
     x, module = NETWORKS[name].samples(3, seed=5), folded(name)
-    ys: NDArray[Any] = targets(3) if loss == "mse" else labels(3)
-    for sample, y in zip(x, ys, strict=True):
+    for sample, y in zip(x, answers(loss, 3), strict=True):
         module.zero_grad()
-        value = torch_loss(module, sample, y, loss)
+        value = torch_loss(module, sample, y, loss, smoothing)
         value.backward()
         assert native.evaluate(sample, y)[0] == pytest.approx(value.item(), rel=1e-5)
         found = step_gradients(native, sample, y)
@@ -116,7 +125,7 @@ def test_twenty_float_steps_move_the_parameters_as_torch_does(name: str, optimiz
     reference = torch.optim.SGD(module.parameters(), lr=0.02, momentum=momentum)
     x, y = NETWORKS[name].samples(20), labels(20)
     for count, (sample, label) in enumerate(zip(x, y, strict=True), start=1):
-        (torch_loss(module, sample, label, "cross_entropy") / steps).backward()
+        (torch_loss(module, sample, label) / steps).backward()
         native.train(sample, label, 0.02)
         if count % steps == 0:
             reference.step()
@@ -127,24 +136,6 @@ def test_twenty_float_steps_move_the_parameters_as_torch_does(name: str, optimiz
     for key, parameter in module.named_parameters():
         expected = as_stored(parameter, stored[key].shape)
         np.testing.assert_allclose(stored[key], expected, 1e-4, 2e-5, err_msg=key)
-
-
-def native_error(native: NativeModel, loss: str) -> Any:
-    """The runtime's error of the logits, which test_runtime_numerics holds against torch."""
-
-    def error(logits: NDArray[np.float32], label: Any) -> NDArray[np.float32]:
-        floats = ctypes.POINTER(ctypes.c_float)
-        output = np.ascontiguousarray(logits, np.float32)
-        found, result = np.zeros_like(output), _Result()
-        function = native.library.od_mse if loss == "mse" else native.library.od_cross_entropy
-        target = np.asarray(label, np.float32)
-        wanted = target.ctypes.data_as(floats) if loss == "mse" else ctypes.c_uint32(int(label))
-        pointers = output.ctypes.data_as(floats), found.ctypes.data_as(floats)
-        status = function(pointers[0], output.size, wanted, pointers[1], ctypes.byref(result))
-        assert status == 0
-        return found
-
-    return error
 
 
 CASES: list[tuple[str, str, str, str]] = [
@@ -163,9 +154,9 @@ def test_int8_training_equals_the_reference_bit_for_bit(
     options = OPTIMIZERS[optimizer]
     made = compiled(name, loss=loss, scheme=scheme, **options)
     native = made.native()
-    machine = Machine(made.program, made.histories, native_error(native, loss))
+    machine = Machine(made.program, made.histories, native.loss_error(loss))
     count = 24
-    ys: NDArray[Any] = targets(count) if loss == "mse" else labels(count)
+    ys = answers(loss, count)
     steps = options.get("accumulation_steps", 1)
     start = native.parameters()
     for number, x in enumerate(NETWORKS[name].samples(count, seed=3), start=1):

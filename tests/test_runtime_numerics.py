@@ -206,39 +206,54 @@ def test_square_roots_are_correctly_rounded(runtime: Any) -> None:
         assert runtime.root(below) == 0
 
 
+def answer_of(
+    loss: str, generator: np.random.Generator, x: torch.Tensor
+) -> tuple[tuple[Any, ...], torch.Tensor, bool]:
+    """What the runtime compares the output x with, torch's loss, and whether x is right."""
+    count = len(x)
+    if loss == "cross_entropy":
+        label, smoothing = int(generator.integers(count)), float(generator.choice([0, 0.1, 0.7]))
+        expected = F.cross_entropy(x[None], torch.tensor([label]), label_smoothing=smoothing)
+        return (label, ctypes.c_float(smoothing)), expected, int(x.argmax()) == label
+    target = generator.standard_normal(count).astype(np.float32)
+    if loss == "mse":
+        return (target,), F.mse_loss(x, torch.tensor(target, dtype=torch.float64)), False
+    target = np.clip(target + np.float32(0.5), 0, 1)
+    doubles = torch.tensor(target, dtype=torch.float64)
+    right = bool(((x > 0) == (doubles > 0.5)).all())
+    return (target,), F.binary_cross_entropy_with_logits(x, doubles), right
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.integers(2, 12), st.integers(0, 2**32 - 1), st.floats(-8, 5))
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(-8, 5))
 def test_losses_and_their_errors_equal_torch(
     runtime: Any, count: int, seed: int, power: float
 ) -> None:
     generator = np.random.default_rng(seed)
     logits = (generator.standard_normal(count) * 2.0**power).astype(np.float32)
-    target = generator.standard_normal(count).astype(np.float32)
-    label = int(generator.integers(count))
-    for loss in ("cross_entropy", "mse"):
+    for loss in ("cross_entropy", "mse", "binary_cross_entropy"):
         error, result = np.zeros(count, np.float32), _Result()
         x = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
-        if loss == "mse":
-            arguments = pointer(logits), count, pointer(target), pointer(error)
-            status = runtime.od_mse(*arguments, ctypes.byref(result))
-            expected = F.mse_loss(x, torch.tensor(target, dtype=torch.float64))
-        else:
-            arguments = pointer(logits), count, label, pointer(error)
-            status = runtime.od_cross_entropy(*arguments, ctypes.byref(result))
-            expected = F.cross_entropy(x[None], torch.tensor([label]))
-            assert result.correct == (int(logits.argmax()) == label)
+        wanted, expected, right = answer_of(loss, generator, x)
+        passed = [pointer(w) if isinstance(w, np.ndarray) else w for w in wanted]
+        arguments = pointer(logits), count, *passed, pointer(error), ctypes.byref(result)
+        status = getattr(runtime, f"od_{loss}")(*arguments)
         expected.backward()
         assert status == 0
         assert result.loss == pytest.approx(expected.item(), rel=1e-5, abs=1e-6)
-        assert result.predicted == int(logits.argmax())
         np.testing.assert_allclose(error, np.asarray(x.grad), 1e-5, 1e-6)
+        assert result.correct == right
+        one = loss == "binary_cross_entropy" and count == 1
+        assert result.predicted == (logits[0] > 0 if one else logits.argmax())
 
 
 def test_a_loss_that_is_not_finite_or_a_wrong_label_is_an_error(runtime: Any) -> None:
     result, error = _Result(), np.zeros(3, np.float32)
     for bad in (np.nan, np.inf, -np.inf):
         logits = np.array([0, bad, 1], np.float32)
-        arguments = pointer(logits), 3, 0, pointer(error), ctypes.byref(result)
-        assert runtime.od_cross_entropy(*arguments) == -4
+        rest = pointer(error), ctypes.byref(result)
+        hard = ctypes.c_float(0)
+        assert runtime.od_cross_entropy(pointer(logits), 3, 0, hard, *rest) == -4
+        assert runtime.od_binary_cross_entropy(pointer(logits), 3, pointer(error), *rest) == -4
     fine = np.zeros(3, np.float32)
-    assert runtime.od_cross_entropy(pointer(fine), 3, 3, None, ctypes.byref(result)) == -1
+    assert runtime.od_cross_entropy(pointer(fine), 3, 3, hard, None, ctypes.byref(result)) == -1

@@ -20,7 +20,7 @@ from ondevice_compiler.load.normal_form import LoadedModel
 from ondevice_compiler.ops.operator import attributes_of, call, shape_of
 from ondevice_compiler.program import Kind, Phase, Program, Step, Tensor
 
-Loss = Literal["cross_entropy", "mse"]
+Loss = Literal["cross_entropy", "binary_cross_entropy", "mse"]
 LABEL = "label"
 _ADJOINT = re.compile(r"(.*)_adjoint\d*")  # how Relax names the gradient of a variable
 INPUT = "input"
@@ -46,25 +46,28 @@ class Joint:
     loaded: LoadedModel
 
 
-def differentiate(loaded: LoadedModel, loss: Loss, name: str) -> Joint:
+def differentiate(
+    loaded: LoadedModel, loss: Loss, name: str, label_smoothing: float = 0.0
+) -> Joint:
     """Appends the loss and differentiates with respect to every parameter.
 
     Args:
         loaded: Model in normal form.
-        loss: Cross entropy of logits [1, 1, 1, classes] with a class index, or the mean squared
-            error of any output with a target of its shape.
+        loss: Cross entropy of logits [1, 1, 1, classes] with a class index, or the binary cross
+            entropy or mean squared error of any output with a target of its shape.
         name: Of the program.
+        label_smoothing: Share of the target that cross entropy spreads over all classes.
 
     Raises:
         UserError: Cross entropy of an output that is no vector.
     """
-    joint = _joint_function(loaded, loss)
+    joint = _joint_function(loaded, loss, label_smoothing)
     program = _program(joint, loaded, loss, name)
     module, outputs = _with_all_outputs(joint, program)
     return Joint(module, outputs, program.program, loaded)
 
 
-def _joint_function(loaded: LoadedModel, loss: Loss) -> Any:
+def _joint_function(loaded: LoadedModel, loss: Loss, label_smoothing: float) -> Any:
     main = loaded.module["main"]
     output_shape = tuple(int(v) for v in main.ret_ty.shape.values)
     if loss == "cross_entropy":
@@ -94,7 +97,8 @@ def _joint_function(loaded: LoadedModel, loss: Loss) -> Any:
                     moved = relax.Call(value.op, arguments, value.attrs)
                     mapping[binding.var] = builder.emit(moved, f"forward{len(mapping)}_")
             logits = mapping[main.body.body]
-            scalar = builder.emit_output(call(loss, logits, label))
+            attributes = {"smoothing": label_smoothing} if label_smoothing else {}
+            scalar = builder.emit_output(call(loss, logits, label, **attributes))
         builder.emit_func_output(scalar)
     module = relax.transform.Gradient("main", require_grads=variables[1:])(builder.get())
     return module["main_adjoint"]

@@ -31,7 +31,7 @@ STAGES = (
     "load", "autodiff", "calibrate", "select", "fuse", "quantize", "order", "lower", "plan", "emit",
 )  # fmt: skip
 DTYPES = ("int8", "float32")
-LOSSES = ("cross_entropy", "mse")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 OPTIMIZERS = ("sgd", "momentum")
 SHOWN_TENSORS = 3
 
@@ -44,7 +44,8 @@ class CompileOptions:
         name: Of the model, in the manifest and on the device.
         dtype: "int8" (int8 forward and backward) or "float32".
         scheme: What to train, see `resolve_scheme`.
-        loss: "cross_entropy" or "mse".
+        loss: "cross_entropy", "binary_cross_entropy" or "mse".
+        label_smoothing: Share of the target that cross entropy spreads over all classes, in [0, 1).
         optimizer: "sgd" or "momentum".
         momentum: Decay of the velocity, in [0, 1); ignored by "sgd".
         accumulation_steps: Samples whose mean gradient makes one update.
@@ -57,6 +58,7 @@ class CompileOptions:
     dtype: str = "int8"
     scheme: str | UpdateScheme = "full"
     loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
     optimizer: str = "sgd"
     momentum: float = 0.9
     accumulation_steps: int = 1
@@ -69,6 +71,12 @@ class CompileOptions:
         for key, allowed in (("dtype", DTYPES), ("loss", LOSSES), ("optimizer", OPTIMIZERS)):
             if getattr(self, key) not in allowed:
                 raise UserError(f"{key} '{getattr(self, key)}'; allowed: {', '.join(allowed)}")
+        smoothing_limit = 1.0 if self.loss == "cross_entropy" else 0.0
+        if self.label_smoothing and not 0.0 <= self.label_smoothing < smoothing_limit:
+            raise UserError(
+                f"label_smoothing {self.label_smoothing} with loss {self.loss}; allowed: at least "
+                "0 and below 1 for cross_entropy, 0 for any other loss"
+            )
         if not 0.0 <= self.momentum < 1.0:
             raise UserError(f"momentum {self.momentum}; allowed: at least 0 and below 1")
         if not 1 <= self.accumulation_steps <= 4096:
@@ -147,7 +155,7 @@ def compile_model(
     stages["load"] = loaded.module.script(show_meta=False)
     begin("autodiff")
     loss: Any = options.loss
-    joint = differentiate(loaded, loss, options.name)
+    joint = differentiate(loaded, loss, options.name, options.label_smoothing)
     stages["autodiff"] = str(joint.program)
     _check_classes(joint.program.tensor(joint.program.output).elements, calibration_y, options)
     scheme = resolve_scheme(options.scheme, joint.program)

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.c_text import C_TYPES, table
-from ondevice_compiler.listing import LOSS_CALLS, Listing
+from ondevice_compiler.listing import Listing
 from ondevice_compiler.lower import Lowered
 from ondevice_compiler.manifest import describe_model
+from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan
 from ondevice_compiler.program import Tensor
 

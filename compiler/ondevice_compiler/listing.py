@@ -19,10 +19,9 @@ from ondevice_compiler.kernel_builder import (
     TensorArgument,
 )
 from ondevice_compiler.lower import Call, Lowered
+from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan, in_arena
 from ondevice_compiler.program import Program, Tensor, describe
-
-LOSS_CALLS = {"cross_entropy_error": "od_cross_entropy", "mse_error": "od_mse"}
 
 
 class Listing:
@@ -121,7 +120,9 @@ class Listing:
     def _loss(self, call: Call, training: bool) -> list[str]:
         output, label = (self.program.tensor(name) for name in call.step.inputs)
         error = self.pointer(call.step.outputs[0]) if training else "0"
-        target = "label[0]" if label.dtype == "uint32" else "label"
+        target = "label"
+        if label.dtype == "uint32":
+            target = f"label[0], {literal(call.step.attributes.get('smoothing', 0.0), 'float32')}"
         function = LOSS_CALLS[call.step.op]
         name = self.names[output.name]
         lines = [

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ondevice_compiler.codegen import PLACEHOLDER, to_c
 from ondevice_compiler.kernel_builder import Argument, KernelBuilder
 from ondevice_compiler.ops import OPERATORS
+from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.program import Program, Step
 
-RUNTIME_CALLS = ("cross_entropy_error", "mse_error", "quantize_error")
+RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.program import Tensor
 
+LABEL_KINDS = {"cross_entropy": "class", "binary_cross_entropy": "binary", "mse": "vector"}
 SCALE_BYTES = 20  # sizeof(od_grad_scale_t)
 
 
@@ -37,7 +38,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
         "loss": program.loss,
         "input": input_entry,
         "label": {
-            "kind": "class" if program.loss == "cross_entropy" else "vector",
+            "kind": LABEL_KINDS[program.loss],
             "count": program.tensor(program.output).elements,
             "dtype": label.dtype,
             "bytes": label.size_bytes,

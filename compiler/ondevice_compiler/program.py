@@ -108,7 +108,7 @@ class Program:
         input: Name of the input tensor.
         label: Name of the label tensor.
         output: Name of the tensor with the logits or the prediction.
-        loss: "cross_entropy" or "mse".
+        loss: "cross_entropy", "binary_cross_entropy" or "mse".
         gradients: Trainable parameter -> tensor that holds its gradient (empty once updates
             have been fused).
     """

@@ -1,5 +1,7 @@
 #include "ondevice/loss.h"
 
+#include <stdbool.h>
+
 #include "ondevice/float_bits.h"
 
 #define LOG2_E 1.44269504f
@@ -59,18 +61,26 @@ static uint32_t arg_max(const float *values, uint32_t count) {
     return best;
 }
 
-int32_t od_cross_entropy(const float *logits, uint32_t count, uint32_t label, float *error,
-                         od_result_t *result) {
+int32_t od_cross_entropy(const float *logits, uint32_t count, uint32_t label, float smoothing,
+                         float *error, od_result_t *result) {
     if (label >= count) {
         return OD_ERROR_ARGUMENT;
     }
     const uint32_t best = arg_max(logits, count);
     const float top = logits[best];
     float total = 0.0f;
+    float below = 0.0f; /* of all logits, how far they lie under the largest */
     for (uint32_t i = 0; i < count; i++) {
         total += od_expf(logits[i] - top);
+        below += logits[i] - top;
     }
-    result->loss = od_logf(total) - (logits[label] - top);
+    const float every = smoothing / (float)count; /* target of a wrong class */
+    const float right = 1.0f - smoothing;
+    float expected = right * (logits[label] - top);
+    if (smoothing > 0.0f) {
+        expected += every * below;
+    }
+    result->loss = od_logf(total) - expected;
     result->predicted = best;
     result->correct = best == label ? 1u : 0u;
     for (uint32_t i = 0; i < count; i++) {
@@ -79,9 +89,31 @@ int32_t od_cross_entropy(const float *logits, uint32_t count, uint32_t label, fl
             return OD_ERROR_NUMERIC;
         }
         if (error != 0) {
-            error[i] = od_expf(logits[i] - top) / total - (i == label ? 1.0f : 0.0f);
+            const float target = i == label ? right + every : every;
+            error[i] = od_expf(logits[i] - top) / total - target;
         }
     }
+    return is_finite(result->loss) ? OD_OK : OD_ERROR_NUMERIC;
+}
+
+int32_t od_binary_cross_entropy(const float *logits, uint32_t count, const float *target,
+                                float *error, od_result_t *result) {
+    float total = 0.0f;
+    uint32_t right = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const float x = logits[i];
+        const bool positive = x > 0.0f;
+        const float shrunk = od_expf(positive ? -x : x); /* exp(-|x|) cannot overflow */
+        total += (positive ? x : 0.0f) - x * target[i] + od_logf(1.0f + shrunk);
+        right += positive == (target[i] > 0.5f) ? 1u : 0u;
+        if (error != 0) {
+            const float sigmoid = (positive ? 1.0f : shrunk) / (1.0f + shrunk);
+            error[i] = (sigmoid - target[i]) / (float)count;
+        }
+    }
+    result->loss = total / (float)count;
+    result->predicted = count == 1 ? (logits[0] > 0.0f ? 1u : 0u) : arg_max(logits, count);
+    result->correct = right == count ? 1u : 0u;
     return is_finite(result->loss) ? OD_OK : OD_ERROR_NUMERIC;
 }
 

@@ -20,6 +20,7 @@ from ondevice.events import Event
 from ondevice.info import describe
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
+from ondevice.model_options import Section, with_model_options
 from ondevice.report import summary_table
 from ondevice.session import evaluate_once, prepare, train_once
 from ondevice.sources import compile_request, load_sources
@@ -66,16 +67,11 @@ def _fail(message: str) -> None:
     "  ondevice train --board host --scheme last --epochs 5\n\n"
     "  ondevice train --model net.onnx --data mine.npz --port /dev/ttyACM0 --board nucleo_f446re"
 )
+@with_model_options
 def train(
-    model: opt.ModelOption = None,
+    model: Section,
     data: opt.DataOption = None,
     calibration: opt.CalibrationOption = None,
-    scheme: opt.SchemeOption = None,
-    dtype: opt.DtypeOption = None,
-    loss: opt.LossOption = None,
-    optimizer: opt.OptimizerOption = None,
-    momentum: opt.MomentumOption = None,
-    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
@@ -106,7 +102,7 @@ def train(
     settings = load_config(
         config,
         {
-            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "model": model,
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board, "port": port, "flash": flash},
             "training": {
@@ -149,16 +145,11 @@ def train(
     name="compile",
     epilog="Example:\n\n  ondevice compile --model net.onnx --data mine.npz --scheme last-2 -o out",
 )
+@with_model_options
 def compile_verb(
-    model: opt.ModelOption = None,
+    model: Section,
     data: opt.DataOption = None,
     calibration: opt.CalibrationOption = None,
-    scheme: opt.SchemeOption = None,
-    dtype: opt.DtypeOption = None,
-    loss: opt.LossOption = None,
-    optimizer: opt.OptimizerOption = None,
-    momentum: opt.MomentumOption = None,
-    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     config: opt.ConfigOption = None,
     output: Annotated[
@@ -173,7 +164,7 @@ def compile_verb(
     settings = load_config(
         config,
         {
-            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "model": model,
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board},
         },
@@ -198,16 +189,11 @@ def compile_verb(
 
 
 @app.command(epilog="Example:\n\n  ondevice build --model out --board nucleo_f446re")
+@with_model_options
 def build(
-    model: opt.ModelOption = None,
+    model: Section,
     data: opt.DataOption = None,
     calibration: opt.CalibrationOption = None,
-    scheme: opt.SchemeOption = None,
-    dtype: opt.DtypeOption = None,
-    loss: opt.LossOption = None,
-    optimizer: opt.OptimizerOption = None,
-    momentum: opt.MomentumOption = None,
-    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
@@ -216,7 +202,7 @@ def build(
     settings = load_config(
         config,
         {
-            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "model": model,
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board},
         },
@@ -234,16 +220,11 @@ def build(
 @app.command(
     epilog="Example:\n\n  ondevice flash --model out --board nucleo_f446re --port /dev/ttyACM0"
 )
+@with_model_options
 def flash(
-    model: opt.ModelOption = None,
+    model: Section,
     data: opt.DataOption = None,
     calibration: opt.CalibrationOption = None,
-    scheme: opt.SchemeOption = None,
-    dtype: opt.DtypeOption = None,
-    loss: opt.LossOption = None,
-    optimizer: opt.OptimizerOption = None,
-    momentum: opt.MomentumOption = None,
-    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     config: opt.ConfigOption = None,
@@ -255,7 +236,7 @@ def flash(
     settings = load_config(
         config,
         {
-            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "model": model,
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board, "port": port, "flash": True},
         },
@@ -274,16 +255,11 @@ def flash(
     name="eval",
     epilog="Example:\n\n  ondevice eval --checkpoint runs/20260101-120000-watch/checkpoint.npz",
 )
+@with_model_options
 def eval_verb(
-    model: opt.ModelOption = None,
+    model: Section,
     data: opt.DataOption = None,
     calibration: opt.CalibrationOption = None,
-    scheme: opt.SchemeOption = None,
-    dtype: opt.DtypeOption = None,
-    loss: opt.LossOption = None,
-    optimizer: opt.OptimizerOption = None,
-    momentum: opt.MomentumOption = None,
-    accumulate: opt.AccumulateOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
@@ -301,7 +277,7 @@ def eval_verb(
     settings = load_config(
         config,
         {
-            "model": _model(model, scheme, dtype, loss, optimizer, momentum, accumulate),
+            "model": model,
             "data": {"file": data, "calibration": calibration},
             "device": {"board": board, "port": port, "flash": flash},
         },
@@ -354,27 +330,6 @@ def ports() -> None:
         print(port)
     if not found:
         print("No serial port found; plug a board in, or use a simulated one.", file=sys.stderr)
-
-
-def _model(
-    file: Path | None,
-    scheme: str | None,
-    dtype: str | None,
-    loss: str | None,
-    optimizer: str | None,
-    momentum: float | None,
-    accumulate: int | None,
-) -> dict[str, object]:
-    """The section [model] of what was given on the command line."""
-    return {
-        "file": file,
-        "scheme": scheme,
-        "dtype": dtype,
-        "loss": loss,
-        "optimizer": optimizer,
-        "momentum": momentum,
-        "accumulation_steps": accumulate,
-    }
 
 
 def _console(stderr: bool) -> Console:

@@ -26,7 +26,11 @@ class ModelSettings:
     file: Path | None = None
     scheme: str = "full"
     dtype: str = field(default="int8", metadata={"allowed": ("int8", "float32")})
-    loss: str = field(default="cross_entropy", metadata={"allowed": ("cross_entropy", "mse")})
+    loss: str = field(
+        default="cross_entropy",
+        metadata={"allowed": ("cross_entropy", "binary_cross_entropy", "mse")},
+    )
+    label_smoothing: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 0.999})
     optimizer: str = field(default="sgd", metadata={"allowed": ("sgd", "momentum")})
     momentum: float = field(default=0.9, metadata={"minimum": 0.0, "maximum": 0.999})
     accumulation_steps: int = field(default=1, metadata={"minimum": 1})

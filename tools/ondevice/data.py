@@ -93,7 +93,10 @@ def make_dataset(arrays: Mapping[str, NDArray[Any]], source: str) -> Dataset:
 
 
 def check_loss(dataset: Dataset, loss: str) -> None:
-    """Checks that the labels are of the kind a loss needs (`cross_entropy`: integers).
+    """Checks that the labels are of the kind a loss needs.
+
+    That is integers for `cross_entropy`, float targets for the others, of `binary_cross_entropy`
+    in 0 to 1.
 
     Raises:
         DataError: They are not.
@@ -103,11 +106,20 @@ def check_loss(dataset: Dataset, loss: str) -> None:
             f"{dataset.source}: y is {dataset.y.dtype} {list(dataset.y.shape)}, but "
             "cross_entropy needs integer class labels [n]: save y.astype(int) or use loss = 'mse'"
         )
-    if loss == "mse" and dataset.y.dtype == np.int64:
+    if loss != "cross_entropy" and dataset.y.dtype == np.int64:
         raise DataError(
-            f"{dataset.source}: y holds integers, but mse needs float targets [n, outputs]: "
+            f"{dataset.source}: y holds integers, but {loss} needs float targets [n, outputs]: "
             "save y as float32 or use loss = 'cross_entropy'"
         )
+    if loss == "binary_cross_entropy":
+        for _, key, _, y in _pairs(dataset):
+            outside = np.argwhere((y < 0) | (y > 1))
+            if len(outside):
+                first = [int(i) for i in outside[0]]
+                raise DataError(
+                    f"{dataset.source}: {key}{first} is {y[tuple(first)]}; allowed for {loss}: "
+                    "0 to 1; divide the targets by their largest or use loss = 'mse'"
+                )
 
 
 def check_dataset(dataset: Dataset, manifest: dict[str, Any]) -> None:
@@ -128,7 +140,7 @@ def check_dataset(dataset: Dataset, manifest: dict[str, Any]) -> None:
             f"takes {list(wanted[1:])}"
         )
     label = manifest["label"]
-    check_loss(dataset, "cross_entropy" if label["kind"] == "class" else "mse")
+    check_loss(dataset, manifest["loss"])
     if label["kind"] == "class":
         _check_classes(dataset, int(label["count"]), f"model {manifest['name']!r} has")
     elif dataset.y.reshape(len(dataset.y), -1).shape[1] != label["count"]:

@@ -1,60 +1,15 @@
-"""Command-line options that several verbs share, and how they override the configuration."""
+"""Command-line options that several verbs share; those of the model are in `model_options`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-Dtype = Literal["int8", "float32"]
-Optimizer = Literal["sgd", "momentum"]
-Loss = Literal["cross_entropy", "mse"]
-
-_MODEL, _DATA, _DEVICE, _TRAINING = "Model", "Data", "Board", "Training"
+_DATA, _DEVICE, _TRAINING = "Data", "Board", "Training"
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file of settings; options given here win over it."),
-]
-ModelOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--model",
-        help=".onnx or .pt2 file, or a directory written by `ondevice compile` "
-        "(default: the demo's)",
-        rich_help_panel=_MODEL,
-    ),
-]
-SchemeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scheme",
-        help="What is updated: full, last, last-K, bias or sparse:FILE.toml (default: full)",
-        rich_help_panel=_MODEL,
-    ),
-]
-DtypeOption = Annotated[
-    Dtype | None,
-    typer.Option("--dtype", help="Arithmetic (default: int8)", rich_help_panel=_MODEL),
-]
-LossOption = Annotated[
-    Loss | None,
-    typer.Option("--loss", help="(default: cross_entropy)", rich_help_panel=_MODEL),
-]
-OptimizerOption = Annotated[
-    Optimizer | None,
-    typer.Option("--optimizer", help="(default: sgd)", rich_help_panel=_MODEL),
-]
-MomentumOption = Annotated[
-    float | None,
-    typer.Option(
-        "--momentum", help="Of --optimizer momentum (default: 0.9)", rich_help_panel=_MODEL
-    ),
-]
-AccumulateOption = Annotated[
-    int | None,
-    typer.Option(
-        "--accumulate", min=1, help="Samples an update (default: 1)", rich_help_panel=_MODEL
-    ),
 ]
 DataOption = Annotated[
     Path | None,

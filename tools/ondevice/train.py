@@ -168,8 +168,8 @@ def evaluate(
         result = device.evaluate()
         correct += result.correct
         loss += result.loss
-    is_class = manifest["label"]["kind"] == "class"
-    accuracy = correct / len(samples) if is_class else None
+    has_right_answers = manifest["label"]["kind"] != "vector"
+    accuracy = correct / len(samples) if has_right_answers else None
     return Evaluated(moment, step, len(samples), correct, accuracy, loss / len(samples))
 
 

@@ -32,6 +32,7 @@ OPERATORS: dict[str, Operator] = {
     "avg_pool2d": pool.AVERAGE,
     "avg_pool2d_gradient": pool.AVERAGE_GRADIENT,
     "cross_entropy_error": losses.ERROR,
+    "binary_cross_entropy_error": losses.ERROR,
     "mse_error": losses.ERROR,
     "quantize_error": losses.ERROR,
 }
