@@ -12,22 +12,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.progress import Progress, TaskID
+from adaptation import BUILD, ROOT, Row, RunLog, Study
+from rich.progress import Progress
 
 from ondevice import demo
 from ondevice.compiled_model import CompileRequest, ModelDirectory, compile_to_cache
-from ondevice.config import DeviceSettings, ModelSettings, TrainingSettings
+from ondevice.config import ModelSettings
 from ondevice.data import Dataset, calibration_subset, make_dataset
-from ondevice.link.device import Device
-from ondevice.target import open_target, target_board
-from ondevice.train import run_training
 
-ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build"
 MODEL = Path(demo.__file__).parent / "watch.onnx"
 SPARSE = Path(demo.__file__).parent / "sparse.toml"
 SCHEMES = ("last", "bias", f"sparse:{SPARSE}", "full")
@@ -36,27 +32,6 @@ SEEDS = (0, 1, 2)
 EPOCHS = 10
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
 VALIDATION_SHARE = 0.25
-
-
-@dataclass(frozen=True)
-class Row:
-    """One scheme and type.
-
-    Attributes:
-        scheme, dtype: What was compiled.
-        learning_rate: Chosen on validation data.
-        before: Accuracy of the untouched model, [wearers].
-        after: Accuracy after adaptation, [wearers, seeds].
-        ram_bytes, arena_bytes: Of the plan.
-    """
-
-    scheme: str
-    dtype: str
-    learning_rate: float
-    before: np.ndarray
-    after: np.ndarray
-    ram_bytes: int
-    arena_bytes: int
 
 
 def compiled(scheme: str, dtype: str) -> ModelDirectory:
@@ -74,51 +49,6 @@ def validation_split(data: Dataset) -> Dataset:
         mine = order[data.y[order] == label]
         held[mine[len(mine) - max(1, round(len(mine) * VALIDATION_SHARE)) :]] = True
     return replace(data, x=data.x[~held], y=data.y[~held], x_test=data.x[held], y_test=data.y[held])
-
-
-def accuracy(
-    device: Device, model: ModelDirectory, data: Dataset, rate: float, seed: int
-) -> tuple[float, float]:
-    """Accuracy before and after one run from the pretrained weights."""
-    device.reset_model()
-    settings = TrainingSettings(epochs=EPOCHS, learning_rate=rate, seed=seed)
-    outcome = run_training(device, model.manifest, data, settings)
-    assert outcome.before is not None
-    assert outcome.after is not None
-    return float(outcome.before.accuracy or 0), float(outcome.after.accuracy or 0)
-
-
-def measure(
-    scheme: str, dtype: str, wearers: list[Dataset], progress: Progress, task: TaskID
-) -> Row:
-    """Chooses the learning rate, then runs every wearer and seed."""
-    model = compiled(scheme, dtype)
-    settings = DeviceSettings(board="host")
-    target = open_target(settings, target_board(settings), model, BUILD)
-    with target.device as device:
-        validation = validation_split(wearers[0])
-        scores = []
-        for rate in LEARNING_RATES:
-            runs = [accuracy(device, model, validation, rate, seed)[1] for seed in SEEDS]
-            scores.append(float(np.mean(runs)))
-            progress.advance(task)
-        rate = LEARNING_RATES[int(np.argmax(scores))]
-        before, after = [], []
-        for data in wearers:
-            pairs = [accuracy(device, model, data, rate, seed) for seed in SEEDS]
-            before.append(pairs[0][0])
-            after.append([pair[1] for pair in pairs])
-            progress.advance(task)
-    memory = model.manifest["memory"]
-    return Row(
-        scheme.partition(":")[0],
-        dtype,
-        rate,
-        np.asarray(before),
-        np.asarray(after),
-        memory["ram_bytes"],
-        memory["arena_bytes"],
-    )
 
 
 def lines(rows: list[Row], people: list[str], samples: str) -> Iterator[str]:
@@ -166,13 +96,24 @@ def main() -> int:
         f"wearer {person}: {len(data.x)} / {len(data.x_test)}"
         for person, data in zip(people, wearers, strict=True)
     )
+    study = Study(
+        log=RunLog(BUILD / "results.jsonl"),
+        validation=validation_split(wearers[0]),
+        data_sets=wearers,
+        rates=LEARNING_RATES,
+        rate_seeds=SEEDS,
+        seeds=SEEDS,
+        epochs=EPOCHS,
+    )
     rows = []
     with Progress(transient=True) as progress:
-        total = len(SCHEMES) * len(DTYPES) * (len(LEARNING_RATES) + len(wearers))
+        total = len(SCHEMES) * len(DTYPES) * study.runs_a_row()
         task = progress.add_task("accuracy", total=total)
         for scheme in SCHEMES:
             for dtype in DTYPES:
-                rows.append(measure(scheme, dtype, wearers, progress, task))
+                model = compiled(scheme, dtype)
+                name = scheme.partition(":")[0]
+                rows.append(study.measure(model, name, lambda: progress.advance(task)))
     text = "\n".join(
         lines(
             rows, [f"wearer {person}" for person in people], f"Adaptation / test windows: {counts}."

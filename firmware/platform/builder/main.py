@@ -54,7 +54,7 @@ env.Append(
     CFLAGS=["-std=c99"],
     CCFLAGS=[
         *machine,
-        "-O3" if not host else "-O2",
+        "-O3",
         "-g",
         "-ffp-contract=off",
         "-fno-strict-aliasing",
