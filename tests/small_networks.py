@@ -177,10 +177,14 @@ class Compilation:
         return NativeModel(self.model.files, self.model.manifest)
 
 
-@cache
 def compiled(name: str, **options: Any) -> Compilation:
+    """One of the networks above; see `compiled_network`."""
+    return compiled_network(NETWORKS[name], **options)
+
+
+@cache
+def compiled_network(network: Network, **options: Any) -> Compilation:
     """A network compiled with random data; a regression gets random targets."""
-    network = NETWORKS[name]
     y = answers(options.get("loss", "cross_entropy"), 32)
     with mock.patch.object(compile_stage, "emit", wraps=compile_stage.emit) as spy:
         made = compile_model(network.module(), network.samples(32), y, CompileOptions(**options))

@@ -143,10 +143,10 @@ def case(draw: Draw, program: Program) -> Case:
     return Case(program, values, given_, float(np.float32(rate)))
 
 
-def check(cases: list[Case]) -> None:
+def check(cases: list[Case], reference: type[Machine] = Machine) -> None:
     """Runs the C and the reference."""
     for drawn, outcome in zip(cases, run_cases(cases), strict=True):
-        machine = Machine(drawn.program, {})
+        machine = reference(drawn.program, {})
         machine.values.update({name: value.copy() for name, value in drawn.values.items()})
         for name, exponent in drawn.exponents.items():
             machine.scales[name] = DelayedScale(np.float32(0), exponent)

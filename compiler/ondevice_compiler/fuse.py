@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from ondevice_compiler.program import Program, Step, Tensor
 
 CLIP_HOSTS = ("conv2d", "add")
-MASK_HOSTS = ("conv2d_dx", "max_pool2d_gradient", "avg_pool2d_gradient", "add_gradient")
+MASK_HOSTS = (
+    "conv2d_dx",
+    "max_pool2d_gradient",
+    "avg_pool2d_gradient",
+    "add_gradient",
+    "upsample2d_gradient",
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ondevice_compiler.ops import (
     losses,
     parameter_update,
     pool,
+    upsample,
 )
 from ondevice_compiler.ops.operator import Operator
 
@@ -31,6 +32,8 @@ OPERATORS: dict[str, Operator] = {
     "max_pool2d_gradient": pool.MAX_GRADIENT,
     "avg_pool2d": pool.AVERAGE,
     "avg_pool2d_gradient": pool.AVERAGE_GRADIENT,
+    "upsample2d": upsample.OPERATOR,
+    "upsample2d_gradient": upsample.GRADIENT,
     "cross_entropy_error": losses.ERROR,
     "binary_cross_entropy_error": losses.ERROR,
     "mse_error": losses.ERROR,

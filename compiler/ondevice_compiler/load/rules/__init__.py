@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ondevice_compiler.load.rules import activation, convolution, pool, shape
+from ondevice_compiler.load.rules import activation, arrange, convolution, pool, shape
 from ondevice_compiler.load.rules.rule import Rule, unsupported
 
 RULES: dict[str, Rule] = {
@@ -11,4 +11,5 @@ RULES: dict[str, Rule] = {
     **activation.RULES,
     **convolution.RULES,
     **pool.RULES,
+    **arrange.RULES,
 }
