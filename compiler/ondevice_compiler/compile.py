@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice_compiler.autodiff import differentiate
-from ondevice_compiler.calibrate import calibrate
+from ondevice_compiler.autodiff import Joint, differentiate
+from ondevice_compiler.calibrate import Calibration, calibrate
 from ondevice_compiler.emit import emit
 from ondevice_compiler.errors import DoesNotFitError, UserError
-from ondevice_compiler.fuse import Optimizer, fuse
+from ondevice_compiler.fuse import Optimizer
 from ondevice_compiler.load import load_model, load_module
 from ondevice_compiler.load.normal_form import LoadedModel
 from ondevice_compiler.lower import lower
-from ondevice_compiler.order import order
-from ondevice_compiler.plan import Plan, plan_program
-from ondevice_compiler.quantize import quantize
+from ondevice_compiler.plan import Plan
 from ondevice_compiler.samples import to_memory_order
-from ondevice_compiler.scheme import UpdateScheme, resolve_scheme, select
+from ondevice_compiler.schedule import Schedule, schedule
+from ondevice_compiler.scheme import UpdateScheme, resolve_scheme
 
 STAGES = (
     "load", "autodiff", "calibrate", "select", "fuse", "quantize", "order", "lower", "plan", "emit",
@@ -34,6 +33,8 @@ DTYPES = ("int8", "float32")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 OPTIMIZERS = ("sgd", "momentum")
 SHOWN_TENSORS = 3
+
+OnStage = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class CompileOptions:
     flash_limit_bytes: int | None = None
     classes: int | None = None
 
+    @property
+    def used_momentum(self) -> float:
+        """Decay of the velocity; 0 for an optimizer without one."""
+        return self.momentum if self.optimizer == "momentum" else 0.0
+
     def check(self) -> None:
         """Raises UserError for a value outside its range."""
         for key, allowed in (("dtype", DTYPES), ("loss", LOSSES), ("optimizer", OPTIMIZERS)):
@@ -81,6 +87,23 @@ class CompileOptions:
             raise UserError(f"momentum {self.momentum}; allowed: at least 0 and below 1")
         if not 1 <= self.accumulation_steps <= 4096:
             raise UserError(f"accumulation_steps {self.accumulation_steps}; allowed: 1 to 4096")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of a model before its update scheme is chosen; shared by all schemes.
+
+    Attributes:
+        loaded: In normal form.
+        joint: Differentiated with respect to every parameter.
+        calibration: Ranges for int8; None for float32.
+        stages: Printed form of these stages.
+    """
+
+    loaded: LoadedModel
+    joint: Joint
+    calibration: Calibration | None
+    stages: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -122,12 +145,16 @@ class CompiledModel:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _ignore(stage: str) -> None:
+    """Shows no progress."""
+
+
 def compile_model(
     model: Path | Any,
     calibration_x: NDArray[Any],
     calibration_y: NDArray[Any],
     options: CompileOptions,
-    on_stage: Callable[[str], None] | None = None,
+    on_stage: OnStage = _ignore,
 ) -> CompiledModel:
     """Compiles a model into a training step.
 
@@ -142,50 +169,76 @@ def compile_model(
         UserError: Anything wrong with the model, the data or the options.
         DoesNotFitError: The plan exceeds a limit of the options.
     """
+    analysis = analyse(model, calibration_x, calibration_y, options, on_stage)
+    return generate(analysis, plan_scheme(analysis, options, on_stage), options, on_stage)
+
+
+def analyse(
+    model: Path | Any,
+    calibration_x: NDArray[Any],
+    calibration_y: NDArray[Any],
+    options: CompileOptions,
+    on_stage: OnStage = _ignore,
+) -> Analysis:
+    """Loads, differentiates and calibrates; see `compile_model`. Good for every scheme.
+
+    Raises:
+        UserError: Anything wrong with the model, the data or the options.
+    """
     options.check()
     stages: dict[str, str] = {}
-
-    def begin(stage: str) -> None:
-        if on_stage is not None:
-            on_stage(stage)
-
-    begin("load")
+    on_stage("load")
     samples = np.asarray(calibration_x, dtype=np.float32)
     loaded = load_model(model) if isinstance(model, Path) else load_module(model, _example(samples))
     stages["load"] = loaded.module.script(show_meta=False)
-    begin("autodiff")
+    on_stage("autodiff")
     loss: Any = options.loss
     joint = differentiate(loaded, loss, options.name, options.label_smoothing)
     stages["autodiff"] = str(joint.program)
     _check_classes(joint.program.tensor(joint.program.output).elements, calibration_y, options)
-    scheme = resolve_scheme(options.scheme, joint.program)
-    program = select(joint.program, scheme)
-    stages["select"] = str(program)
-    momentum = options.momentum if options.optimizer == "momentum" else 0.0
-    program = fuse(program, Optimizer(options.optimizer, momentum, options.accumulation_steps))
-    stages["fuse"] = str(program)
-    histories: dict[str, float] = {}
-    begin("calibrate")
+    resolve_scheme(options.scheme, joint.program)  # a wrong one is refused before the long work
+    on_stage("calibrate")
+    calibration = None
     if options.dtype == "int8":
         calibration = calibrate(joint, _in_memory_order(loaded, samples), np.asarray(calibration_y))
         stages["calibrate"] = "\n".join(
             f"{name}: {calibration.low[name]:.6g} to {calibration.high[name]:.6g}"
             for name in calibration.low
         )
-        begin("quantize")
-        quantized = quantize(program, calibration)
-        program, histories = quantized.program, quantized.histories
-        stages["quantize"] = str(program)
-    begin("order")
-    program = order(program)
-    stages["order"] = str(program)
-    begin("plan")
-    plan = plan_program(program)
-    stages["plan"] = _plan_text(plan)
-    begin("lower")
-    lowered = lower(program)
+    return Analysis(loaded, joint, calibration, stages)
+
+
+def plan_scheme(
+    analysis: Analysis, options: CompileOptions, on_stage: OnStage = _ignore
+) -> Schedule:
+    """Says what the options' scheme costs: the stages from select to plan, in milliseconds.
+
+    Raises:
+        UserError: The scheme is wrong, or the model cannot be quantised.
+    """
+    options.check()
+    on_stage("plan")
+    scheme = resolve_scheme(options.scheme, analysis.joint.program)
+    optimizer = Optimizer(options.optimizer, options.used_momentum, options.accumulation_steps)
+    return schedule(analysis.joint, analysis.calibration, scheme, optimizer)
+
+
+def generate(
+    analysis: Analysis, planned: Schedule, options: CompileOptions, on_stage: OnStage = _ignore
+) -> CompiledModel:
+    """Lowers and emits a planned scheme.
+
+    Raises:
+        DoesNotFitError: It exceeds a limit of the options.
+    """
+    stages = dict(analysis.stages)
+    stages.update((stage, str(program)) for stage, program in planned.stages.items())
+    stages["plan"] = _plan_text(planned.plan)
+    on_stage("lower")
+    lowered = lower(planned.program)
     stages["lower"] = str(lowered)
-    begin("emit")
+    on_stage("emit")
+    loaded, scheme = analysis.loaded, planned.scheme
     manifest = {
         "name": options.name,
         "dtype": options.dtype,
@@ -196,11 +249,12 @@ def compile_model(
         "scheme": {"name": scheme.name, "parameters": sorted(scheme.parameters)},
         "optimizer": {
             "name": options.optimizer,
-            "momentum": momentum,
+            "momentum": options.used_momentum,
             "accumulation_steps": options.accumulation_steps,
         },
     }
-    emitted = emit(lowered, plan, histories, manifest, options.accumulation_steps)
+    histories = dict(planned.histories)
+    emitted = emit(lowered, planned.plan, histories, manifest, options.accumulation_steps)
     stages["emit"] = emitted.files["model.c"]
     _check_limits(emitted.manifest, options)
     return CompiledModel(emitted.files, emitted.manifest, stages)

@@ -19,6 +19,7 @@ from ondevice_compiler.kernel_builder import (
     TensorArgument,
 )
 from ondevice_compiler.lower import Call, Lowered
+from ondevice_compiler.memory import kept_tensors
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan, in_arena
 from ondevice_compiler.program import Program, Tensor, describe
@@ -41,9 +42,7 @@ class Listing:
 
     def state(self) -> list[Tensor]:
         """Tensors in RAM that outlive a step: trained parameters, then optimiser state."""
-        tensors = self.program.tensors.values()
-        parameters = [t for t in tensors if t.kind == "parameter" and t.trainable]
-        return parameters + [t for t in tensors if t.kind == "state"]
+        return kept_tensors(self.program)
 
     def constants(self) -> list[Tensor]:
         """Frozen parameters, in flash."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ondevice_compiler.listing import Listing
+from ondevice_compiler.memory import memory_need
 from ondevice_compiler.program import Tensor
 
 LABEL_KINDS = {"cross_entropy": "class", "binary_cross_entropy": "binary", "mse": "vector"}
-SCALE_BYTES = 20  # sizeof(od_grad_scale_t)
 
 
 def describe_model(listing: Listing) -> dict[str, Any]:
@@ -19,13 +19,10 @@ def describe_model(listing: Listing) -> dict[str, Any]:
     program, plan = listing.program, listing.plan
     source, label = program.tensor(program.input), program.tensor(program.label)
     state = listing.state()
-    parameters = [t for t in state if t.kind == "parameter"]
-    scale_bytes = SCALE_BYTES * len(listing.scales)
-    io_bytes = label.size_bytes + program.tensor(program.output).size_bytes
-    parameter_bytes = sum(t.size_bytes for t in parameters)
-    state_bytes = sum(t.size_bytes for t in state) - parameter_bytes
+    need = memory_need(program, plan, len(listing.scales))
     constants = listing.constants()
-    tables_bytes = listing.table_bytes()
+    const_bytes = sum(t.size_bytes for t in constants) + need.parameter_bytes
+    const_bytes += listing.table_bytes()
     input_entry: dict[str, Any] = {
         "shape": list(source.shape),
         "dtype": source.dtype,
@@ -72,14 +69,14 @@ def describe_model(listing: Listing) -> dict[str, Any]:
             for i, name in enumerate(listing.scales)
         ],
         "memory": {
-            "arena_bytes": plan.arena_bytes,
+            "arena_bytes": need.arena_bytes,
             "lower_bound_bytes": plan.lower_bound_bytes,
-            "parameter_bytes": parameter_bytes,
-            "state_bytes": state_bytes,
-            "scale_bytes": scale_bytes,
-            "io_bytes": io_bytes,
-            "ram_bytes": plan.arena_bytes + parameter_bytes + state_bytes + scale_bytes + io_bytes,
-            "const_bytes": sum(t.size_bytes for t in constants) + parameter_bytes + tables_bytes,
+            "parameter_bytes": need.parameter_bytes,
+            "state_bytes": need.state_bytes,
+            "scale_bytes": need.scale_bytes,
+            "io_bytes": need.io_bytes,
+            "ram_bytes": need.ram_bytes,
+            "const_bytes": const_bytes,
             "tensors": [
                 {
                     "name": p.interval.name,
