@@ -159,6 +159,8 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
                 wanted = f"d.{output}"
             elif op == "max_pool2d_argmax":
                 phase, kind, wanted = "forward", "mask", f"{inputs[1]}.argmax"
+            elif op == "group_norm_statistics":
+                phase, kind, wanted = "backward", "statistic", f"{inputs[0]}.statistics"
             elif adjoint or op.endswith(("_dx", "_dw", "_gradient")):
                 phase, kind = "backward", "gradient"
                 of = forward.get(adjoint.group(1)) if adjoint else None
@@ -219,7 +221,7 @@ def _gradient_owners(joint: Any, loaded: LoadedModel) -> dict[Any, str]:
 
 
 def _activation_name(op: str, inputs: tuple[str, ...], steps: list[Step]) -> str:
-    if op == "conv2d":
+    if op in ("conv2d", "group_norm"):
         return inputs[1].removesuffix(".weight")
     if op == "clip":
         return f"{inputs[0]}.relu"

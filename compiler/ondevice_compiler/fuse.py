@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 from ondevice_compiler.program import Program, Step, Tensor
 
-CLIP_HOSTS = ("conv2d", "add")
+CLIP_HOSTS = ("conv2d", "add", "group_norm")
 MASK_HOSTS = (
     "conv2d_dx",
     "max_pool2d_gradient",
     "avg_pool2d_gradient",
     "add_gradient",
     "upsample2d_gradient",
+    "group_norm_gradient",
 )
 
 

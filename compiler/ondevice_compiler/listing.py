@@ -35,7 +35,7 @@ class Listing:
         self.scales = list(histories)
         self.histories = histories
         self.final = f"d.{self.program.output}"
-        self.integer = self.program.tensor(self.program.input).dtype == "int8"
+        self.integer = self.program.integer
         self.names = _identifiers(self.program)
         self._tables: dict[tuple[str, bytes], str] = {}
         self._table_text: list[str] = []

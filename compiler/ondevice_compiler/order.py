@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ondevice_compiler.program import Program, Step
 
-IN_ARENA = ("input", "activation", "gradient", "mask")
+IN_ARENA = ("input", "activation", "gradient", "mask", "statistic")
 
 
 def order(program: Program) -> Program:

@@ -15,7 +15,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["input", "label", "parameter", "activation", "gradient", "mask", "state", "constant"]
+Kind = Literal[
+    "input",
+    "label",
+    "parameter",
+    "activation",
+    "gradient",
+    "mask",
+    "statistic",
+    "state",
+    "constant",
+]
 Phase = Literal["forward", "loss", "backward", "update", "apply"]
 
 BYTES = {"int8": 1, "uint8": 1, "int16": 2, "int32": 4, "uint32": 4, "float32": 4}
@@ -122,6 +132,11 @@ class Program:
     output: str
     loss: str
     gradients: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def integer(self) -> bool:
+        """Whether it computes in int8, with gradients relative to the step's own unit."""
+        return any(step.op == "quantize_error" for step in self.steps)
 
     def tensor(self, name: str) -> Tensor:
         """The tensor called `name`."""

@@ -20,7 +20,7 @@ from ondevice_compiler.program import Program, Quantization, Step, Tensor
 
 SMALLEST_SCALE = 1e-9
 HEAD_HEADROOM = 4.0  # The last layer's weights grow most; its scale leaves room for that.
-STATE_DTYPE = {"int16": "int16", "int32": "int32"}
+STATE_DTYPE = {"int16": "int16", "int32": "int32", "float32": "float32"}
 
 
 @dataclass(frozen=True)

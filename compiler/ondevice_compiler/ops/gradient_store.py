@@ -38,7 +38,7 @@ def gradient_store(
     """
     output = program.tensor(step.outputs[0])
     axes = len(output.shape)
-    mask = _mask(k, step, program)
+    mask = mask_of(k, step, program)
     if output.dtype == "float32":
         multiply = k.scalar("factor", "float32", factor) if factor != 1.0 else None
         out = k.tensor("out", output, written=True)
@@ -84,9 +84,10 @@ def fold_of(program: Program, gradient: str) -> np.ndarray[Any, np.dtype[np.floa
     return np.ones(1) if quantization is None else quantization.scales
 
 
-def _mask(
+def mask_of(
     k: KernelBuilder, step: Step, program: Program
 ) -> Callable[[tuple[Any, ...]], Any] | None:
+    """Declares the step's mask, if any, and returns the condition under which it is open."""
     kind = step.attributes.get("mask")
     if kind is None:
         return None

@@ -86,19 +86,23 @@ def apply(k: KernelBuilder, step: Step, program: Program) -> None:
     axes = {f"i{axis}": extent for axis, extent in enumerate(shape)}
     integer = target.dtype != "float32"
     suffix = "q88" if target.dtype == "int16" else "i32"
-    rate = None if integer else k.rate(None)
+    rate = None if program.integer else k.rate(None)
     beta = step.attributes.get("momentum", 0.0)
     parameter = k.tensor("parameter", target, written=True)
     accumulated = k.tensor("sum", total, written=True)
     zero = T.cast(T.int32(0), target.dtype)
+
+    def float_step(state: Any, indices: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        by = state[indices] if rate is None else rate * state[indices]
+        return parameter, parameter[indices] - by, indices
+
     if len(step.outputs) == 2:
 
         def plain(*indices: Any) -> list[tuple[Any, Any, Any]]:
             if integer:
                 moved = _integer_step(parameter, accumulated, target, suffix, indices)
             else:
-                value = parameter[indices] - rate * accumulated[indices]
-                moved = (parameter, value, indices)
+                moved = float_step(accumulated, indices)
             return [moved, (accumulated, zero, indices)]
 
         k.store(axes, plain)
@@ -122,7 +126,7 @@ def apply(k: KernelBuilder, step: Step, program: Program) -> None:
             change = _integer_step(parameter, velocity, target, suffix, indices)
         else:
             moved = decay * velocity[indices] + accumulated[indices]
-            change = (parameter, parameter[indices] - rate * velocity[indices], indices)
+            change = float_step(velocity, indices)
         return [
             (velocity, T.cast(moved, target.dtype), indices),
             change,
@@ -133,19 +137,35 @@ def apply(k: KernelBuilder, step: Step, program: Program) -> None:
 
 
 def _float_update(k: KernelBuilder, step: Step, program: Program, kind: str, beta: float) -> Update:
+    """Update of a float32 parameter; in an int8 program the change holds the rate, as there."""
+    gradient = program.tensor(step.inputs[0])
+    factor = step.attributes.get("factor", 1.0)
+    rate = times = None
+    if gradient.dtype == "int8":
+        times = k.rate(gradient.name, factor)
+    elif kind == "accumulate":
+        times = k.scalar("factor", "float32", factor)
+    else:
+        rate = k.rate(None)
+
+    def change(acc: Any) -> Any:
+        return acc if times is None else T.cast(acc, "float32") * times
+
     if kind == "accumulate":
-        factor = k.scalar("factor", "float32", step.attributes.get("factor", 1.0))
         total = k.tensor("sum", program.tensor(step.outputs[0]), written=True)
-        return lambda acc, indices: [(total, total[indices] + acc * factor, indices)]
-    rate = k.rate(None)
+        return lambda acc, indices: [(total, total[indices] + change(acc), indices)]
     parameter = k.tensor("parameter", program.tensor(step.outputs[0]), written=True)
+
+    def moved(by: Any, indices: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        return parameter, parameter[indices] - (by if rate is None else rate * by), indices
+
     if kind == "sgd":
-        return lambda acc, indices: [(parameter, parameter[indices] - rate * acc, indices)]
+        return lambda acc, indices: [moved(change(acc), indices)]
     decay = k.scalar("momentum", "float32", beta)
     velocity = k.tensor("velocity", program.tensor(step.outputs[1]), written=True)
     return lambda acc, indices: [
-        (velocity, decay * velocity[indices] + acc, indices),
-        (parameter, parameter[indices] - rate * velocity[indices], indices),
+        (velocity, decay * velocity[indices] + change(acc), indices),
+        moved(velocity[indices], indices),
     ]
 
 

@@ -5,15 +5,14 @@
 #include "ondevice/fixed_point.h"
 #include "ondevice/float_bits.h"
 #include "ondevice/model.h"
+#include "ondevice/rounding.h"
 
 /* Fraction bits that od_align_gradients adds to the first gradient's unit. */
 #define OD_ALIGN_BITS 12
 
-/* One int8 element of a gradient tensor; counts what was lost in its scale. */
-static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
-                                        void *scale) {
+/* `value` as an int8 element of a gradient tensor; counts what was lost in its scale. */
+static inline int32_t od_count_gradient(int32_t value, int32_t is_zero, void *scale) {
     od_grad_scale_t *state = (od_grad_scale_t *)scale;
-    const int32_t value = od_scale(accumulator, multiplier, shift);
     const int32_t magnitude = value < 0 ? -value : value;
     if (magnitude > state->amax) {
         state->amax = magnitude;
@@ -22,10 +21,23 @@ static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier,
         state->saturated++;
         return value < 0 ? -127 : 127;
     }
-    if (magnitude == 0 && accumulator != 0) {
+    if (magnitude == 0 && is_zero == 0) {
         state->zeros++;
     }
     return value;
+}
+
+/* One element from an integer accumulator. */
+static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                        void *scale) {
+    const int32_t value = od_scale(accumulator, multiplier, shift);
+    return od_count_gradient(value, accumulator == 0, scale);
+}
+
+/* One element from value * 2^exponent. */
+static inline int32_t od_store_real_gradient(float value, int32_t exponent, void *scale) {
+    const float scaled = value * od_power_of_two(exponent);
+    return od_count_gradient(od_round(scaled), value == 0.0f, scale);
 }
 
 /* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of a's unit; saturates. */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ondevice_compiler.load.rules import activation, arrange, convolution, pool, shape
+from ondevice_compiler.load.rules import activation, arrange, convolution, pool, sequence, shape
 from ondevice_compiler.load.rules.rule import Rule, unsupported
 
 RULES: dict[str, Rule] = {
@@ -12,4 +12,5 @@ RULES: dict[str, Rule] = {
     **convolution.RULES,
     **pool.RULES,
     **arrange.RULES,
+    **sequence.RULES,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,8 @@ def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     """x @ w with a constant w [K, O]: a convolution over the axes behind K."""
     x, named = value_of(node.args[0]), value_of(node.args[1])
     weight = constant(named)
+    if weight is not None and weight.ndim > 2 and weight.size == prod(weight.shape[-2:]):
+        weight = weight.reshape(weight.shape[-2:])  # torch gives it the batch axis
     if not isinstance(x, Feature) or weight is None or weight.ndim != 2:
         return reject(n, "matmul of two computed tensors")
     letters = x.axes[-1]
