@@ -234,10 +234,19 @@ class Machine:
         kernel = step.attributes["kernel"]
         shape = self.program.tensor(y).shape
         window = slide(step, self.program.tensor(x).shape, shape, kernel)
-        source = window.padded(self._centred(x)[0], 0)
-        total = np.sum([source[where] for _, _, where in window.positions()], axis=0)
         area = kernel[0] * kernel[1]
         factor = encode_factor(float(self._real_scale(x)[0] / self._real_scale(y)[0] / area))
+        tensors = self.program.tensors
+        if tensors[x].quantization == tensors[y].quantization and not any(
+            step.attributes["padding"]
+        ):
+            source = window.padded(self._value(x)[0], 0)
+            total = np.sum([source[where] for _, _, where in window.positions()], axis=0)
+            half_away = (2 * np.abs(total) + area) // (2 * area)
+            self._write(y, np.sign(total) * half_away)
+            return
+        source = window.padded(self._centred(x)[0], 0)
+        total = np.sum([source[where] for _, _, where in window.positions()], axis=0)
         self._write(y, self._bounded(step, requantize(total, *factor)))
 
     def _windows(self, step: Step, x: str, out: tuple[int, ...]) -> Integers:

@@ -147,7 +147,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     refused(tmp_path / "none.onnx", "none.onnx does not exist")
 
 
-@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+@pytest.mark.parametrize("kind", ["onnx", "pt2", "tflite", "pkl"])
 @pytest.mark.parametrize("content", [b"", b"garbage", bytes(range(256)) * 20, b"PK\x03\x04"])
 def test_a_file_of_garbage_is_refused_in_one_line(
     kind: str, content: bytes, tmp_path: Path
@@ -158,9 +158,9 @@ def test_a_file_of_garbage_is_refused_in_one_line(
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.tflite"
+    path = tmp_path / "model.keras"
     path.write_bytes(b"x")
-    refused(path, r"'\.tflite'; allowed: \.onnx, \.pt2")
+    refused(path, r"'\.keras'; allowed: \.onnx, \.pt2, \.tflite, \.pkl")
 
 
 def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path) -> None:

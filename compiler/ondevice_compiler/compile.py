@@ -159,7 +159,7 @@ def compile_model(
     """Compiles a model into a training step.
 
     Args:
-        model: Path of an .onnx or .pt2 file, or a `torch.nn.Module`.
+        model: Path of a model file (`load_model`), or a `torch.nn.Module`.
         calibration_x: float32 [n, *source shape without batch]; 32 or more real samples.
         calibration_y: Class indices [n], or targets [n, ...].
         options: See `CompileOptions`.

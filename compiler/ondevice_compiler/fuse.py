@@ -49,9 +49,8 @@ def _clip_into_host(program: Program) -> Program:
         readers = [step for step in steps if source in step.inputs]
         if host is None or readers != [clip] or "low" in host.attributes:
             continue
-        fused = replace(host, outputs=clip.outputs, name=clip.name).with_attributes(
-            low=clip.attributes["low"], high=clip.attributes["high"]
-        )
+        fused = replace(host, outputs=clip.outputs, name=clip.name)
+        fused = fused.with_attributes(**clip.attributes)  # bounds, and the scale that a file fixes
         steps[steps.index(host)] = fused
         steps.remove(clip)
     return _without_unused(replace(program, steps=tuple(steps)))

@@ -159,7 +159,7 @@ class Program:
                 lines.append(f"  {tensor.kind} {describe(tensor)}{trained}")
         for index, step in enumerate(self.steps):
             outputs = ", ".join(describe(self.tensors[name]) for name in step.outputs)
-            shown = {k: v for k, v in step.attributes.items() if not isinstance(v, np.ndarray)}
+            shown = {k: v for k, v in step.attributes.items() if k != "w_scale"}
             extra = f" {shown}" if shown else ""
             inputs = ", ".join(step.inputs)
             lines.append(f"  {index:3d} {step.phase:8s} {outputs} = {step.op}({inputs}){extra}")

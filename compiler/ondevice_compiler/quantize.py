@@ -36,12 +36,16 @@ class Quantized:
     histories: dict[str, float]
 
 
-def quantize(program: Program, calibration: Calibration) -> Quantized:
+def quantize(
+    program: Program, calibration: Calibration, input_quantization: Quantization | None = None
+) -> Quantized:
     """Gives every tensor its integer type and scale.
 
     Args:
-        program: Fused float32 program.
+        program: Fused float32 program. Scales that the model's file fixes are attributes of its
+            steps (`y_scale`, `y_zero`, `w_scale`) and win over calibration.
         calibration: Ranges, by the names of the program's tensors.
+        input_quantization: Of the input, where the file fixes it.
 
     Raises:
         UserError: The output is not the direct result of a convolution or linear layer.
@@ -50,7 +54,7 @@ def quantize(program: Program, calibration: Calibration) -> Quantized:
     program = _separate_folds(_with_quantized_error(program))
     tensors = dict(program.tensors)
     values: dict[str, NDArray[Any]] = dict(program.values)
-    _quantize_activations(program, tensors, calibration)
+    _quantize_activations(program, tensors, calibration, input_quantization)
     for step in program.steps:
         quantize_parameters = OPERATORS[step.op].quantize_parameters
         if quantize_parameters is not None:
@@ -119,7 +123,10 @@ def _separate_folds(program: Program) -> Program:
 
 
 def _quantize_activations(
-    program: Program, tensors: dict[str, Tensor], calibration: Calibration
+    program: Program,
+    tensors: dict[str, Tensor],
+    calibration: Calibration,
+    input_quantization: Quantization | None,
 ) -> None:
     names = [program.input, *(n for s in program.steps for n in s.outputs)]
     for name in dict.fromkeys(names):
@@ -131,12 +138,23 @@ def _quantize_activations(
         if producer is not None and rule is not None:
             tensors[name] = replace(tensor, dtype="int8", quantization=rule(producer, tensors))
             continue
-        low = min(0.0, calibration.low[name])
-        high = max(0.0, calibration.high[name])
-        scale = max((high - low) / 255.0, SMALLEST_SCALE)
-        zero_point = int(np.clip(np.rint(-128 - low / scale), -128, 127))
-        quantization = Quantization((scale,), zero_point)
+        quantization = input_quantization if producer is None else _kept(producer)
+        if quantization is None:
+            quantization = _calibrated_range(calibration.low[name], calibration.high[name])
         tensors[name] = replace(tensor, dtype="int8", quantization=quantization)
+
+
+def _kept(producer: Step) -> Quantization | None:
+    """The scale that the model's file fixes for what a step writes."""
+    if "y_scale" not in producer.attributes:
+        return None
+    return Quantization((producer.attributes["y_scale"],), producer.attributes["y_zero"])
+
+
+def _calibrated_range(low: float, high: float) -> Quantization:
+    low, high = min(0.0, low), max(0.0, high)
+    scale = max((high - low) / 255.0, SMALLEST_SCALE)
+    return Quantization((scale,), int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 
 def _quantize_gradients(program: Program, tensors: dict[str, Tensor]) -> None:

@@ -72,7 +72,7 @@ def schedule(
     program = stages["fuse"] = fuse(stages["select"], optimizer)
     histories: Mapping[str, float] = {}
     if calibration is not None:
-        quantized = quantize(program, calibration)
+        quantized = quantize(program, calibration, joint.loaded.input_quantization)
         program, histories = quantized.program, quantized.histories
         stages["quantize"] = program
     stages["order"] = order(program)

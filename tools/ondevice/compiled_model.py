@@ -42,7 +42,7 @@ class CompileRequest:
     """Everything that decides what the compiler gives.
 
     Attributes:
-        model: .onnx or .pt2 file.
+        model: A model file, see docs/models.md.
         settings: Scheme, dtype, loss, optimizer.
         name: Goes into the manifest.
         calibration_x: float32 [n, ...sample shape].

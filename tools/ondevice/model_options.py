@@ -22,7 +22,8 @@ OPTIONS = {
     "file": _option(
         Path,
         "--model",
-        ".onnx or .pt2 file, or a directory written by `ondevice compile` (default: the demo's)",
+        ".onnx, .pt2, .tflite or .pkl file, or a directory written by `ondevice compile` "
+        "(default: the demo's)",
     ),
     "scheme": _option(
         str,

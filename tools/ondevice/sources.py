@@ -23,7 +23,7 @@ class Sources:
     """What a run starts from.
 
     Attributes:
-        model: .onnx or .pt2 file, or a compiled directory.
+        model: A model file, see docs/models.md, or a compiled directory.
         data: Training and held-out samples.
         calibration_x: float32 [n, ...sample shape].
         calibration_y: [n].

@@ -8,11 +8,11 @@ from typing import Any
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.load.normal_form import LoadedModel, normalize
 
-LOADERS = (".onnx", ".pt2")
+LOADERS = (".onnx", ".pt2", ".tflite", ".pkl")
 
 
 def load_model(path: Path) -> LoadedModel:
-    """Loads an ONNX file, or a program saved by `torch.export.save`.
+    """Loads an ONNX or TFLite file, a program saved by `torch.export.save`, or an int8 graph.
 
     Raises:
         UserError: The file is missing, of another kind, malformed, or uses operators that the
@@ -28,6 +28,14 @@ def load_model(path: Path) -> LoadedModel:
         from ondevice_compiler.load.torch_model import import_exported, read_exported
 
         return normalize(import_exported(read_exported(path)), source=path.name)
+    if path.suffix == ".tflite":
+        from ondevice_compiler.load.tflite_model import load_tflite
+
+        return load_tflite(path)
+    if path.suffix == ".pkl":
+        from ondevice_compiler.load.tiny_training_model import load_tiny_training
+
+        return load_tiny_training(path)
     raise UserError(
         f"model file {path} ends in '{path.suffix}'; allowed: {', '.join(LOADERS)} "
         "(torch: torch.export.save(torch.export.export(model, (x,)), 'model.pt2'))"

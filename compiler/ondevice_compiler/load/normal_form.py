@@ -22,6 +22,7 @@ from tvm import relax
 import ondevice_compiler.ops  # noqa: F401  (registers the operators)
 from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
 from ondevice_compiler.ops.operator import call, shape_of
+from ondevice_compiler.program import Quantization
 
 UNKNOWN = object()  # what an unsupported operator gives
 AXES_BY_RANK = {2: ("N", "C"), 3: ("N", "C", "W"), 4: ("N", "C", "H", "W")}
@@ -38,6 +39,7 @@ class LoadedModel:
         input_axes: For each axis of [1, H, W, C], the axis of the user's tensor, or None for an
             axis of size 1 that the user's tensor does not have.
         source: Name of the file or class, for messages.
+        input_quantization: Of an int8 input whose scale the file fixes; None: calibrated.
     """
 
     module: tvm.IRModule
@@ -45,6 +47,7 @@ class LoadedModel:
     source_shape: tuple[int, ...]
     input_axes: tuple[int | None, ...]
     source: str
+    input_quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)

@@ -99,12 +99,18 @@ def lower_average(k: KernelBuilder, step: Step, program: Program) -> None:
         assert x_tensor.quantization is not None
         assert y_tensor.quantization is not None
         ratio = x_tensor.quantization.scales / y_tensor.quantization.scales / area
+        x_zero, y_zero = x_tensor.quantization.zero_point, y_tensor.quantization.zero_point
+        if x_tensor.quantization == y_tensor.quantization and not any(step.attributes["padding"]):
+            # A mean in the same units needs no zero point, and then rounds as TFLite's. A factor
+            # just below 1 / area would round ties towards zero.
+            x_zero = y_zero = 0
+            ratio = ratio * (1.0 + 2.0**-31)
         multipliers, shifts = encode_multipliers(ratio)
-        offset = k.scalar("x_zero", "int32", x_tensor.quantization.zero_point)
+        offset = k.scalar("x_zero", "int32", x_zero)
         finish = [
             k.scalar("multiplier", "int32", int(multipliers[0])),
             k.scalar("shift", "int32", int(shifts[0])),
-            k.scalar("y_zero", "int32", y_tensor.quantization.zero_point),
+            k.scalar("y_zero", "int32", y_zero),
             k.scalar("low", "int32", step.attributes.get("low", -128)),
             k.scalar("high", "int32", step.attributes.get("high", 127)),
         ]

@@ -14,6 +14,7 @@ Q88_HALF = 128  # Makes the high byte of a Q8.8 weight its rounded value.
 Q88_MAXIMUM = 127 * 256 + 255
 SMALLEST_SCALE = 1e-9
 CHANNEL_FLOOR = 1e-3  # Of the largest channel: an all-zero channel must still be able to learn.
+LARGEST_PRODUCT = 255 * 127  # Of an activation less its zero point, and a weight.
 
 
 def quantize_weight_and_bias(
@@ -25,17 +26,16 @@ def quantize_weight_and_bias(
     """Quantises a step with inputs (x, weight [O, ...], bias [O]).
 
     Args:
-        step: Reads x, whose quantization is known, the weight and the bias.
+        step: Reads x, whose quantization is known, the weight and the bias. Its attribute
+            `w_scale`, if any, is the weight's scale in the file that it came from.
         tensors: Those of the weight and the bias are replaced.
         values: Likewise.
         headroom: Factor on the scale of a trained weight, so that it can grow.
     """
     x, weight, bias = (tensors[name] for name in step.inputs)
     real = np.asarray(values[weight.name], np.float64)
-    peaks = np.abs(real).reshape(real.shape[0], -1).max(axis=1)
-    largest = max(float(peaks.max()), SMALLEST_SCALE)
     headroom = headroom if weight.trainable else 1.0
-    scale = np.maximum(peaks, CHANNEL_FLOOR * largest) * headroom / 127.0
+    scale = _scales(real, step.attributes.get("w_scale")) * headroom
     units = real / scale.reshape(-1, *[1] * (real.ndim - 1))
     if weight.trainable:
         stored = np.rint(units * 256.0) + Q88_HALF
@@ -48,6 +48,16 @@ def quantize_weight_and_bias(
     assert x.quantization is not None
     bias_scale = x.quantization.scales * scale
     rounded = np.rint(np.asarray(values[bias.name], np.float64) / bias_scale)
-    values[bias.name] = np.clip(rounded, -(2**31) + 1, 2**31 - 1).astype(np.int32)
+    # The rest of the accumulator's range is for the products, which must not overflow it.
+    limit = 2**31 - 1 - LARGEST_PRODUCT * real[0].size
+    values[bias.name] = np.clip(rounded, -limit, limit).astype(np.int32)
     quantization = Quantization(tuple(bias_scale.tolist()))
     tensors[bias.name] = replace(bias, dtype="int32", quantization=quantization)
+
+
+def _scales(real: NDArray[np.float64], kept: tuple[float, ...] | None) -> NDArray[np.float64]:
+    """Scale of each output channel: the file's own, or such that the largest weight is 127."""
+    channels = np.abs(real).reshape(real.shape[0], -1)
+    scale = channels.max(axis=1) / 127.0 if kept is None else np.asarray(kept, np.float64)
+    largest = max(float(scale.max()), SMALLEST_SCALE / 127.0)
+    return np.asarray(np.maximum(scale, CHANNEL_FLOOR * largest), np.float64)
