@@ -19,6 +19,7 @@ from ondevice_compiler.emit import emit
 from ondevice_compiler.errors import DoesNotFitError, UserError
 from ondevice_compiler.fuse import Optimizer
 from ondevice_compiler.load import load_model, load_module
+from ondevice_compiler.load.head import replace_head
 from ondevice_compiler.load.normal_form import LoadedModel
 from ondevice_compiler.lower import lower
 from ondevice_compiler.plan import Plan
@@ -33,6 +34,7 @@ DTYPES = ("int8", "float32")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 OPTIMIZERS = ("sgd", "momentum")
 SHOWN_TENSORS = 3
+LARGEST_HEAD = 65535
 
 OnStage = Callable[[str], None]
 
@@ -53,6 +55,7 @@ class CompileOptions:
         ram_limit_bytes: Most RAM that the model's buffers may take; None: no limit.
         flash_limit_bytes: Most flash that its constants may take; None: no limit.
         classes: If given, must equal the number of outputs.
+        head: Outputs of a fresh last layer that replaces the model's own; None keeps it.
     """
 
     name: str = "model"
@@ -66,6 +69,7 @@ class CompileOptions:
     ram_limit_bytes: int | None = None
     flash_limit_bytes: int | None = None
     classes: int | None = None
+    head: int | None = None
 
     @property
     def used_momentum(self) -> float:
@@ -87,6 +91,8 @@ class CompileOptions:
             raise UserError(f"momentum {self.momentum}; allowed: at least 0 and below 1")
         if not 1 <= self.accumulation_steps <= 4096:
             raise UserError(f"accumulation_steps {self.accumulation_steps}; allowed: 1 to 4096")
+        if self.head is not None and not 1 <= self.head <= LARGEST_HEAD:
+            raise UserError(f"head {self.head}; allowed: 1 to {LARGEST_HEAD}")
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,8 @@ def analyse(
     on_stage("load")
     samples = np.asarray(calibration_x, dtype=np.float32)
     loaded = load_model(model) if isinstance(model, Path) else load_module(model, _example(samples))
+    if options.head is not None:
+        loaded = replace_head(loaded, options.head)
     stages["load"] = loaded.module.script(show_meta=False)
     on_stage("autodiff")
     loss: Any = options.loss

@@ -145,6 +145,7 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         ram_limit_bytes=request.ram_limit_bytes,
         flash_limit_bytes=request.flash_limit_bytes,
         classes=request.classes,
+        head=settings.head,
     )
 
 
@@ -164,6 +165,7 @@ def cache_key(request: CompileRequest) -> str:
         "name": request.name,
         "suffix": request.model.suffix,
         "scheme": kind,
+        "head": settings.head,
         "dtype": settings.dtype,
         "loss": settings.loss,
         "label_smoothing": settings.label_smoothing,

@@ -24,6 +24,7 @@ class ModelSettings:
     """What is compiled; without `file`, the demo's model."""
 
     file: Path | None = None
+    head: int | None = field(default=None, metadata={"minimum": 1, "maximum": 65535})
     scheme: str = "full"
     dtype: str = field(default="int8", metadata={"allowed": ("int8", "float32")})
     loss: str = field(

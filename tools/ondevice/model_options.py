@@ -25,6 +25,12 @@ OPTIONS = {
         ".onnx, .pt2, .tflite or .pkl file, or a directory written by `ondevice compile` "
         "(default: the demo's)",
     ),
+    "head": _option(
+        int,
+        "--head",
+        "Replace the last layer by a fresh one with this many outputs (default: keep it)",
+        min=1,
+    ),
     "scheme": _option(
         str,
         "--scheme",

@@ -107,6 +107,7 @@ def _check_settings(settings: ModelSettings, manifest: dict[str, Any], path: Pat
     """A compiled model cannot be given other settings than it was compiled with."""
     optimizer = manifest["optimizer"]
     compiled = {
+        "head": manifest["output"]["count"],
         "scheme": manifest["scheme"]["name"],
         "dtype": manifest["dtype"],
         "loss": manifest["loss"],
