@@ -111,7 +111,6 @@ def _source(number: int, case: Case) -> list[str]:
                 here, there = gradients.index(source), gradients.index(target)
                 arguments.append(f"scales[{here}].exponent - scales[{there}].exponent")
             case RateArgument(gradient, factor):
-                assert gradient is not None
                 scale = f"&scales[{gradients.index(gradient)}]"
                 arguments.append(f"od_rate(rate, {scale}) * {literal(factor, 'float32')}")
     head = f"void case_{number}(void **tensors, od_grad_scale_t *scales, float rate)"

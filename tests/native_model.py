@@ -17,7 +17,10 @@ from ondevice_compiler.samples import pack_label, pack_sample
 LossError = Callable[[NDArray[np.float32], Any], NDArray[np.float32]]
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMERICS = [ROOT / "runtime" / "src" / f"{name}.c" for name in ("fixed_point", "gradient", "loss")]
+NUMERICS = [
+    ROOT / "runtime" / "src" / f"{name}.c"
+    for name in ("fixed_point", "gradient", "loss", "optimizer")
+]
 CFLAGS = ["-std=c99", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 DTYPES = {"int8": "<i1", "int16": "<i2", "int32": "<i4", "float32": "<f4"}
@@ -75,6 +78,7 @@ class _Model(ctypes.Structure):
         ("op_names", ctypes.POINTER(ctypes.c_char_p)),
         ("op_count", ctypes.c_uint32),
         ("accumulation_steps", ctypes.c_uint32),
+        ("update_steps", ctypes.POINTER(ctypes.c_uint32)),
         ("reset", ctypes.CFUNCTYPE(None)),
         ("evaluate", _EVALUATE),
         ("train", _TRAIN),
@@ -119,6 +123,10 @@ class NativeModel:
         """Updates from the accumulated gradient."""
         assert self.model.apply(learning_rate, None) == 0
 
+    def update_steps(self) -> int:
+        """Updates so far."""
+        return int(self.model.update_steps[0])
+
     def evaluate(self, x: NDArray[Any], y: Any) -> tuple[float, int]:
         """Loss and predicted class."""
         self.feed(x, y)
@@ -151,9 +159,11 @@ class NativeModel:
         return np.array(self.model.output[: self.model.output_count], np.float32)
 
     def parameters(self) -> dict[str, NDArray[Any]]:
-        """Trained parameters and optimiser state, as stored."""
+        """Trained parameters and optimiser state, as stored; without the counter of updates."""
         found = {}
         for index, entry in enumerate(self.manifest["parameters"]):
+            if entry["format"] == "counter":
+                continue
             stored = self.model.parameters[index]
             raw = ctypes.string_at(stored.data, stored.bytes)
             values = np.frombuffer(raw, DTYPES[entry["dtype"]])

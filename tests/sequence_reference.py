@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from integer_arithmetic import Integers
-from integer_reference import Machine
 from ondevice_compiler.program import Step
+from optimizer_reference import RealMachine
 
 Floats = NDArray[np.float32]
 LARGEST_ROUNDED = 2**30
@@ -34,7 +34,7 @@ def running_sum(parts: Sequence[Floats] | Floats) -> Floats:
     return total
 
 
-class SequenceMachine(Machine):
+class SequenceMachine(RealMachine):
     """Interprets programs with the operators of sequence models as well."""
 
     # Numbers that the kernels compute with.
@@ -69,29 +69,8 @@ class SequenceMachine(Machine):
         self._write(target, np.where(open_, np.clip(rounded, -127, 127), 0))
 
     def _update_real(self, step: Step, total: Floats) -> None:
-        """Moves a float32 parameter by a gradient in units of the step's first input."""
-        kind, outputs = step.attributes["update"], step.outputs
-        power = np.float32(2.0 ** self._exponent(step.inputs[0]))
-        change = total * (self.rate * power * np.float32(step.attributes.get("factor", 1.0)))
-        if kind == "accumulate":
-            self.values[outputs[0]] = self.values[outputs[0]] + change
-            return
-        if kind == "momentum":
-            kept = np.float32(step.attributes["momentum"]) * self.values[outputs[1]]
-            change = self.values[outputs[1]] = kept + change
-        self.values[outputs[0]] = self.values[outputs[0]] - change
-
-    def _apply_update(self, step: Step) -> None:
-        parameter, total = step.outputs[:2]
-        if self.program.tensor(parameter).dtype != "float32":
-            super()._apply_update(step)
-            return
-        change = self.values[total]
-        if len(step.outputs) == 3:
-            kept = np.float32(step.attributes["momentum"]) * self.values[step.outputs[2]]
-            change = self.values[step.outputs[2]] = kept + change
-        self.values[parameter] = self.values[parameter] - change
-        self.values[total] = np.zeros_like(change)
+        """Takes a float32 parameter's gradient in units of the step's first input."""
+        self._take(step, total * self._unit_of(step))
 
     # Norms: maps are seen as [elements of a group, groups].
 

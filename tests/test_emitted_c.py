@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from native_model import ROOT, WARNINGS
+from ondevice_compiler.emit import ABI
 from ondevice_compiler.scheme import UpdateScheme
 from small_networks import compiled
 
@@ -65,6 +67,17 @@ def test_the_c_of_every_network_is_clean_with_sums_and_momentum(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_c_is_clean_with_adam_decay_and_clipping(
+    samples: int, dtype: str, tmp_path: Path
+) -> None:
+    rule: dict[str, Any] = {"optimizer": "adam", "weight_decay": 0.1, "accumulation_steps": samples}
+    made = compiled("perceptron", dtype=dtype, clip_norm=1.0, clip_value=1.0, **rule)
+    done = check_c("arm-none-eabi-gcc", tmp_path, made.model.files)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_same_model_gives_the_same_bytes_in_every_process() -> None:
     digests = set()
     for seed in ("0", "4242"):
@@ -85,7 +98,7 @@ def test_a_runtime_of_another_abi_is_refused_by_name(tmp_path: Path) -> None:
     files["model.c"] = files["model.c"].replace('"ondevice/model.h"', '"./ondevice/model.h"')
     done = check_c("gcc", tmp_path, files)
     assert done.returncode != 0
-    assert "compiled for runtime ABI 1: compile it again" in done.stderr
+    assert f"compiled for runtime ABI {ABI}: compile it again" in done.stderr
 
 
 def test_the_model_id_follows_the_content() -> None:

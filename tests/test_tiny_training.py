@@ -18,10 +18,11 @@ from ondevice_compiler import CompileOptions, UpdateScheme, compile_model
 from ondevice_compiler.autodiff import differentiate
 from ondevice_compiler.calibrate import Calibration
 from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
-from ondevice_compiler.fuse import Optimizer, fuse
+from ondevice_compiler.fuse import fuse
 from ondevice_compiler.load import load_model
 from ondevice_compiler.quantize import quantize
 from ondevice_compiler.scheme import resolve_scheme, select
+from ondevice_compiler.updates import Optimizer
 from shared_data import shared
 
 RELU6 = (6 / 255, -128)

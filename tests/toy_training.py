@@ -20,7 +20,7 @@ def toy_manifest(**changes: Any) -> dict[str, Any]:
     """A float32 linear classifier [1, 3] -> 2 without bias."""
     manifest: dict[str, Any] = {
         "format": 1,
-        "abi": 1,
+        "abi": 2,
         "model_id": MODEL_ID,
         "name": "toy",
         "dtype": "float32",
@@ -97,7 +97,7 @@ class ToyDevice:
     ) -> None:
         self.info = DeviceInfo(
             protocol=1,
-            abi=1,
+            abi=2,
             model_id=model_id,
             model="toy",
             board="toyboard",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from ondevice_compiler.autodiff import Joint, differentiate
 from ondevice_compiler.calibrate import Calibration, calibrate
 from ondevice_compiler.emit import emit
 from ondevice_compiler.errors import DoesNotFitError, UserError
-from ondevice_compiler.fuse import Optimizer
 from ondevice_compiler.load import load_model, load_module
 from ondevice_compiler.load.head import replace_head
 from ondevice_compiler.load.normal_form import LoadedModel
@@ -26,13 +26,14 @@ from ondevice_compiler.plan import Plan
 from ondevice_compiler.samples import to_memory_order
 from ondevice_compiler.schedule import Schedule, schedule
 from ondevice_compiler.scheme import UpdateScheme, resolve_scheme
+from ondevice_compiler.updates import Optimizer
 
 STAGES = (
     "load", "autodiff", "calibrate", "select", "fuse", "quantize", "order", "lower", "plan", "emit",
 )  # fmt: skip
 DTYPES = ("int8", "float32")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
-OPTIMIZERS = ("sgd", "momentum")
+OPTIMIZERS = ("sgd", "momentum", "adam")
 SHOWN_TENSORS = 3
 LARGEST_HEAD = 65535
 
@@ -49,8 +50,13 @@ class CompileOptions:
         scheme: What to train, see `resolve_scheme`.
         loss: "cross_entropy", "binary_cross_entropy" or "mse".
         label_smoothing: Share of the target that cross entropy spreads over all classes, in [0, 1).
-        optimizer: "sgd" or "momentum".
-        momentum: Decay of the velocity, in [0, 1); ignored by "sgd".
+        optimizer: "sgd", "momentum" or "adam"; see `Optimizer` for the rules.
+        momentum: Decay of the velocity, in [0, 1); only of "momentum".
+        beta1, beta2, epsilon: Of "adam" only.
+        weight_decay: Of weights, not of biases.
+        clip_norm: Largest norm of the gradient over all trained parameters; needs a float32 sum of
+            each parameter's gradient. None: no limit.
+        clip_value: Largest magnitude of each element of the gradient; None: no limit.
         accumulation_steps: Samples whose mean gradient makes one update.
         ram_limit_bytes: Most RAM that the model's buffers may take; None: no limit.
         flash_limit_bytes: Most flash that its constants may take; None: no limit.
@@ -65,6 +71,12 @@ class CompileOptions:
     label_smoothing: float = 0.0
     optimizer: str = "sgd"
     momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
     accumulation_steps: int = 1
     ram_limit_bytes: int | None = None
     flash_limit_bytes: int | None = None
@@ -72,9 +84,19 @@ class CompileOptions:
     head: int | None = None
 
     @property
-    def used_momentum(self) -> float:
-        """Decay of the velocity; 0 for an optimizer without one."""
-        return self.momentum if self.optimizer == "momentum" else 0.0
+    def rule(self) -> Optimizer:
+        """The optimiser of these options."""
+        return Optimizer(
+            name=self.optimizer,
+            momentum=self.momentum if self.optimizer == "momentum" else 0.0,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            clip_value=self.clip_value,
+            accumulation_steps=self.accumulation_steps,
+        )
 
     def check(self) -> None:
         """Raises UserError for a value outside its range."""
@@ -87,8 +109,15 @@ class CompileOptions:
                 f"label_smoothing {self.label_smoothing} with loss {self.loss}; allowed: at least "
                 "0 and below 1 for cross_entropy, 0 for any other loss"
             )
-        if not 0.0 <= self.momentum < 1.0:
-            raise UserError(f"momentum {self.momentum}; allowed: at least 0 and below 1")
+        for key in ("momentum", "beta1", "beta2"):
+            if not 0.0 <= getattr(self, key) < 1.0:
+                raise UserError(f"{key} {getattr(self, key)}; allowed: at least 0 and below 1")
+        for key in ("epsilon", "clip_norm", "clip_value"):
+            value = getattr(self, key)
+            if value is not None and not 0.0 < value < math.inf:
+                raise UserError(f"{key} {value}; allowed: above 0")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise UserError(f"weight_decay {self.weight_decay}; allowed: 0 or more")
         if not 1 <= self.accumulation_steps <= 4096:
             raise UserError(f"accumulation_steps {self.accumulation_steps}; allowed: 1 to 4096")
         if self.head is not None and not 1 <= self.head <= LARGEST_HEAD:
@@ -227,8 +256,7 @@ def plan_scheme(
     options.check()
     on_stage("plan")
     scheme = resolve_scheme(options.scheme, analysis.joint.program)
-    optimizer = Optimizer(options.optimizer, options.used_momentum, options.accumulation_steps)
-    return schedule(analysis.joint, analysis.calibration, scheme, optimizer)
+    return schedule(analysis.joint, analysis.calibration, scheme, options.rule)
 
 
 def generate(
@@ -255,11 +283,7 @@ def generate(
             "axes": list(loaded.input_axes),
         },
         "scheme": {"name": scheme.name, "parameters": sorted(scheme.parameters)},
-        "optimizer": {
-            "name": options.optimizer,
-            "momentum": options.used_momentum,
-            "accumulation_steps": options.accumulation_steps,
-        },
+        "optimizer": asdict(options.rule),
     }
     histories = dict(planned.histories)
     emitted = emit(lowered, planned.plan, histories, manifest, options.accumulation_steps)

@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice_compiler.c_text import C_TYPES, table
+from ondevice_compiler.c_text import C_TYPES, literal, table
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.lower import Lowered
 from ondevice_compiler.manifest import describe_model
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan
 from ondevice_compiler.program import Tensor
+from ondevice_compiler.updates import UPDATE_STEPS
 
-ABI = 1
+ABI = 2
 DTYPE_CONSTANTS = {
     "int8": "OD_INT8",
     "int16": "OD_INT16",
@@ -87,8 +88,9 @@ def emit(
 def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
     program, plan = listing.program, listing.plan
     calls = list(enumerate(listing.lowered.calls))
-    step_calls = [(i, c) for i, c in calls if c.step.phase != "apply"]
-    apply_calls = [(i, c) for i, c in calls if c.step.phase == "apply"]
+    deferred = accumulation_steps > 1  # Else one step also applies.
+    step_calls = [(i, c) for i, c in calls if c.step.phase != "apply" or not deferred]
+    apply_calls = [(i, c) for i, c in calls if c.step.phase == "apply" and deferred]
     forward = [
         (i, c)
         for i, c in step_calls
@@ -113,6 +115,7 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
         "",
         '#include "ondevice/gradient.h"',
         '#include "ondevice/loss.h"',
+        '#include "ondevice/optimizer.h"',
         '#include "ondevice/trace.h"',
         '#include "ondevice/update.h"',
         "",
@@ -132,8 +135,9 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
     if scale_count:
         sections.append(f"static od_grad_scale_t scales[{scale_count}];")
     ending = [f"    od_scales_end(scales, {scale_count});"] if scale_count else []
-    deferred = bool(apply_calls) and not listing.integer
-    starting = ["    (void)learning_rate;"] if deferred else []
+    counting = f"    {listing.names[UPDATE_STEPS]}[0]++;"
+    if not deferred:
+        ending.append(counting)
     sections += [
         "",
         "static void reset(void) {",
@@ -147,7 +151,7 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
         "}",
         "",
         "static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace) {",
-        *starting,
+        *_rates(listing, train),
         "    od_trace_start(trace);",
         train,
         *ending,
@@ -156,18 +160,30 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
         "",
     ]
     if apply_calls:
-        ignored = ["    (void)learning_rate;"] if listing.integer else []
         sections += [
             "static int32_t apply(float learning_rate, od_trace_t *trace) {",
-            *ignored,
+            *_rates(listing, apply),
             "    od_trace_start(trace);",
             apply,
+            counting,
             "    return OD_OK;",
             "}",
             "",
         ]
     sections += _descriptor(listing, name, accumulation_steps, bool(apply_calls))
     return "\n".join(sections) + "\n"
+
+
+def _rates(listing: Listing, body: str) -> list[str]:
+    """What a function that updates makes of the learning rate before its calls."""
+    adam = next((c.step for c in listing.lowered.calls if "beta1" in c.step.attributes), None)
+    if adam is not None and "adam." in body:
+        fresh = ", ".join(
+            literal(1.0 - adam.attributes[beta], "float32") for beta in ("beta1", "beta2")
+        )
+        count = f"{listing.names[UPDATE_STEPS]}[0] + 1u"
+        return [f"    const od_adam_t adam = od_adam_begin(learning_rate, {count}, {fresh});"]
+    return [] if "learning_rate" in body else ["    (void)learning_rate;"]
 
 
 def _arena_map(listing: Listing) -> list[str]:
@@ -245,6 +261,7 @@ def _descriptor(listing: Listing, name: str, accumulation_steps: int, has_apply:
         "    .op_names = op_names,",
         f"    .op_count = {len(names)},",
         f"    .accumulation_steps = {accumulation_steps},",
+        f"    .update_steps = {listing.names[UPDATE_STEPS]},",
         "    .reset = reset,",
         "    .evaluate = evaluate,",
         "    .train = train,",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ondevice_compiler.program import Program, Step, Tensor
+from ondevice_compiler.updates import Optimizer, updates_in_place
 
 CLIP_HOSTS = ("conv2d", "add", "group_norm")
 MASK_HOSTS = (
@@ -17,27 +18,12 @@ MASK_HOSTS = (
 )
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """Rule by which a gradient changes a parameter.
-
-    Attributes:
-        name: "sgd" or "momentum" (v = momentum * v + g; w -= rate * v, as in PyTorch).
-        momentum: Decay of the velocity, in [0, 1).
-        accumulation_steps: Samples whose mean gradient makes one update.
-    """
-
-    name: str = "sgd"
-    momentum: float = 0.0
-    accumulation_steps: int = 1
-
-
 def fuse(program: Program, optimizer: Optimizer) -> Program:
     """Applies every fusion; the result has no gradient tensor of a parameter left."""
     program = _clip_into_host(program)
     program = _mask_into_host(program)
     program = _argmax_as_bytes(_masks_as_bits(program))
-    return _updates_in_place(program, optimizer)
+    return _without_unused(updates_in_place(program, optimizer))
 
 
 def _clip_into_host(program: Program) -> Program:
@@ -106,54 +92,10 @@ def _argmax_as_bytes(program: Program) -> Program:
     return replace(program, tensors=tensors)
 
 
-def _updates_in_place(program: Program, optimizer: Optimizer) -> Program:
-    """The gradient of each trained parameter is consumed by its update as it is computed."""
-    tensors = dict(program.tensors)
-    steps = list(program.steps)
-    apply: list[Step] = []
-    accumulate = optimizer.accumulation_steps > 1
-    momentum = optimizer.name == "momentum"
-    for parameter, gradient in program.gradients.items():
-        index = next(i for i, step in enumerate(steps) if gradient in step.outputs)
-        outputs = [parameter]
-        if momentum:
-            outputs.append(_state(tensors, parameter, "velocity"))
-        attributes = {"parameter": parameter, "momentum": optimizer.momentum}
-        if accumulate:
-            total = _state(tensors, parameter, "sum")
-            outputs.insert(1, total)
-            apply.append(
-                Step(
-                    f"apply/{parameter}",
-                    "apply_update",
-                    tuple(outputs),
-                    tuple(outputs),
-                    phase="apply",
-                ).with_attributes(**attributes)
-            )
-            outputs = [total]
-            attributes |= {"factor": 1.0 / optimizer.accumulation_steps}
-        kind = "accumulate" if accumulate else optimizer.name
-        steps[index] = replace(
-            steps[index],
-            name=f"update/{parameter}",
-            outputs=tuple(outputs),
-            inputs=(*steps[index].inputs, *outputs),
-            phase="update",
-        ).with_attributes(update=kind, **attributes)
-    return _without_unused(replace(program, steps=(*steps, *apply), tensors=tensors, gradients={}))
-
-
-def _state(tensors: dict[str, Tensor], parameter: str, kind: str) -> str:
-    """Declares optimiser state of a parameter's shape, zero at the start."""
-    name = f"{parameter}.{kind}"
-    tensors[name] = replace(tensors[parameter], name=name, kind="state", trainable=True)
-    return name
-
-
 def _without_unused(program: Program) -> Program:
     used = {name for step in program.steps for name in (*step.inputs, *step.outputs)}
     used |= {program.input, program.label, program.output, *program.gradients.values()}
+    used |= {name for name, tensor in program.tensors.items() if tensor.kind == "state"}
     return replace(
         program, tensors={name: t for name, t in program.tensors.items() if name in used}
     )

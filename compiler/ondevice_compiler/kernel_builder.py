@@ -65,14 +65,36 @@ class ShiftArgument:
 
 @dataclass(frozen=True)
 class RateArgument:
-    """Learning rate in units of an int8 gradient's integers (float32: the learning rate itself)."""
+    """Learning rate in units of an int8 gradient's integers."""
 
-    gradient: str | None
+    gradient: str
     factor: float = 1.0
 
 
+@dataclass(frozen=True)
+class UnitArgument:
+    """Real value of one integer of an int8 gradient, times `factor`."""
+
+    gradient: str
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class LocalArgument:
+    """A float32 that the listing computes before: learning_rate, clip, adam.rate, adam.root."""
+
+    name: str
+
+
 Argument = (
-    TensorArgument | TableArgument | ScalarArgument | ScaleArgument | ShiftArgument | RateArgument
+    TensorArgument
+    | TableArgument
+    | ScalarArgument
+    | ScaleArgument
+    | ShiftArgument
+    | RateArgument
+    | UnitArgument
+    | LocalArgument
 )
 
 
@@ -116,10 +138,20 @@ class KernelBuilder:
         self.arguments.append(ScalarArgument(value, dtype))
         return T.arg(name, getattr(T, dtype)())
 
-    def rate(self, gradient: str | None, factor: float = 1.0) -> Expr:
+    def rate(self, gradient: str, factor: float = 1.0) -> Expr:
         """Adds the learning rate, times `factor`, in units of `gradient`'s integers."""
         self.arguments.append(RateArgument(gradient, factor))
         return T.arg("rate", T.float32())
+
+    def unit(self, gradient: str, factor: float = 1.0) -> Expr:
+        """Adds the real value, times `factor`, of one of `gradient`'s integers."""
+        self.arguments.append(UnitArgument(gradient, factor))
+        return T.arg("scale", T.float32())
+
+    def local(self, name: str) -> Expr:
+        """Adds a float32 variable of the listing; see `LocalArgument`."""
+        self.arguments.append(LocalArgument(name))
+        return T.arg(name.rpartition(".")[2], T.float32())
 
     def shift(self, source: str, target: str, name: str = "exponent") -> Expr:
         """Adds the difference of two gradients' exponents."""

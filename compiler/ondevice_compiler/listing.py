@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from ondevice_compiler.c_text import identifier, literal, table
 from ondevice_compiler.kernel_builder import (
     Argument,
+    LocalArgument,
     RateArgument,
     ScalarArgument,
     ScaleArgument,
     ShiftArgument,
     TableArgument,
     TensorArgument,
+    UnitArgument,
 )
 from ondevice_compiler.lower import Call, Lowered
 from ondevice_compiler.memory import kept_tensors
@@ -84,13 +86,18 @@ class Listing:
             case ShiftArgument(source, target):
                 return f"{self.exponent(source)} - {self.exponent(target)}"
             case RateArgument(gradient, factor):
-                times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"
-                if gradient is None:
-                    return f"learning_rate{times}"
-                if gradient not in self.histories:
-                    return f"rate{times}"
-                return f"od_rate(rate, &scales[{self.scales.index(gradient)}]){times}"
+                return self._in_units_of(gradient, "rate", factor)
+            case UnitArgument(gradient, factor):
+                return self._in_units_of(gradient, "unit", factor)
+            case LocalArgument(name):
+                return name
         raise TypeError(f"unknown argument {argument}")
+
+    def _in_units_of(self, gradient: str, what: str, factor: float) -> str:
+        times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"
+        if gradient not in self.histories:
+            return f"{what}{times}"
+        return f"od_rate({what}, &scales[{self.scales.index(gradient)}]){times}"
 
     def exponent(self, gradient: str) -> str:
         """Exponent of a gradient; that of the loss's own error is 0."""
@@ -110,6 +117,8 @@ class Listing:
                 lines += self._loss(call, training)
             elif step.op == "quantize_error":
                 lines += self._quantize_error(call)
+            elif step.op == "clip_norm":
+                lines += self._clip_norm(call)
             else:
                 arguments = ", ".join(self.argument(argument) for argument in call.arguments)
                 lines.append(f"    {call.kernel}({arguments});")
@@ -144,10 +153,21 @@ class Listing:
             f"{self.pointer(source.name)}, {self.table(fold, 'fold')}, {target.elements}, "
             f"{self.pointer(target.name)}"
         )
-        lines = [f"    const float rate = learning_rate * od_quantize_error({arguments});"]
+        lines = [f"    const float unit = od_quantize_error({arguments});"]
+        every = [argument for call in self.lowered.calls for argument in call.arguments]
+        if any(isinstance(argument, RateArgument) for argument in every):
+            lines.append("    const float rate = learning_rate * unit;")
         if self.scales:
             lines.append(f"    od_scales_begin(scales, {len(self.scales)});")
         return lines
+
+    def _clip_norm(self, call: Call) -> list[str]:
+        lines = ["    float squares = 0.0f;"]
+        for name in call.step.inputs:
+            count = self.program.tensor(name).elements
+            lines.append(f"    squares = od_add_squares(squares, {self.pointer(name)}, {count});")
+        norm = literal(call.step.attributes["norm"], "float32")
+        return [*lines, f"    const float clip = od_clip_factor(squares, {norm});"]
 
 
 def _identifiers(program: Program) -> dict[str, str]:

@@ -10,7 +10,7 @@ from ondevice_compiler.ops import OPERATORS
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.program import Program, Step
 
-RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error")
+RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error", "clip_norm")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,16 @@ from typing import Any
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.memory import memory_need
 from ondevice_compiler.program import Tensor
+from ondevice_compiler.updates import UPDATE_STEPS
 
 LABEL_KINDS = {"cross_entropy": "class", "binary_cross_entropy": "binary", "mse": "vector"}
+STATE_FORMATS = {
+    "velocity": "momentum",
+    "sum": "accumulator",
+    "m": "first moment",
+    "v": "second moment",
+    UPDATE_STEPS: "counter",
+}
 
 
 def describe_model(listing: Listing) -> dict[str, Any]:
@@ -93,5 +101,5 @@ def describe_model(listing: Listing) -> dict[str, Any]:
 
 def _format(tensor: Tensor) -> str:
     if tensor.kind == "state":
-        return "accumulator" if tensor.name.endswith(".sum") else "momentum"
+        return STATE_FORMATS[tensor.name.rpartition(".")[2]]
     return {"int16": "q8.8", "int32": "int32", "float32": "float32"}[tensor.dtype]

@@ -20,7 +20,6 @@ from ondevice_compiler.program import Program, Quantization, Step, Tensor
 
 SMALLEST_SCALE = 1e-9
 HEAD_HEADROOM = 4.0  # The last layer's weights grow most; its scale leaves room for that.
-STATE_DTYPE = {"int16": "int16", "int32": "int32", "float32": "float32"}
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,11 @@ def quantize(
             head = program.output in step.outputs
             quantize_parameters(step, tensors, values, HEAD_HEADROOM if head else 1.0)
     _quantize_gradients(program, tensors)
-    for name, tensor in tensors.items():
-        if tensor.kind == "state":
-            owner = tensors[name.rpartition(".")[0]]
-            tensors[name] = replace(tensor, dtype=STATE_DTYPE[owner.dtype])
+    for step in program.steps:
+        for name in step.outputs:
+            if tensors[name].kind == "state" and not step.attributes.get("real"):
+                owner = tensors[step.attributes["parameter"]]
+                tensors[name] = replace(tensors[name], dtype=owner.dtype)
     steps = tuple(_integer_bounds(step, tensors) for step in program.steps)
     quantized = replace(program, tensors=tensors, values=values, steps=steps)
     return Quantized(quantized, _histories(quantized, calibration))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ondevice_compiler.autodiff import Joint
 from ondevice_compiler.calibrate import Calibration
-from ondevice_compiler.fuse import Optimizer, fuse
+from ondevice_compiler.fuse import fuse
 from ondevice_compiler.memory import MemoryNeed, memory_need
 from ondevice_compiler.ops import OPERATORS
 from ondevice_compiler.order import order
@@ -19,6 +19,7 @@ from ondevice_compiler.plan import Plan, plan_program
 from ondevice_compiler.program import Program
 from ondevice_compiler.quantize import quantize
 from ondevice_compiler.scheme import UpdateScheme, select
+from ondevice_compiler.updates import Optimizer
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ static uint32_t label;
 static float output[3];
 static uint8_t arena[256];
 static uint32_t weights[4];
+static uint32_t update_steps;
 static uint8_t table[3000];
 static od_grad_scale_t scales[2];
 
@@ -31,6 +32,7 @@ static void reset(void) {
         table[i] = (uint8_t)(i * 7u);
     }
     memset(scales, 0, sizeof scales);
+    update_steps = 0;
 }
 
 static uint32_t hash(uint32_t start) {
@@ -75,6 +77,7 @@ static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace
 
 static int32_t apply(float learning_rate, od_trace_t *trace) {
     weights[3] = weights[3] * 31u + (uint32_t)(int32_t)(learning_rate * 1024.0f) + weights[0];
+    update_steps++;
     od_mark(trace, 2);
     return OD_OK;
 }
@@ -98,6 +101,7 @@ const od_model_t od_model = {
     .op_names = op_names,
     .op_count = 3,
     .accumulation_steps = 2,
+    .update_steps = &update_steps,
     .reset = reset,
     .evaluate = evaluate,
     .train = train,

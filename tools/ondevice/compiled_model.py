@@ -141,6 +141,12 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         label_smoothing=settings.label_smoothing,
         optimizer=settings.optimizer,
         momentum=settings.momentum,
+        beta1=settings.beta1,
+        beta2=settings.beta2,
+        epsilon=settings.epsilon,
+        weight_decay=settings.weight_decay,
+        clip_norm=settings.clip_norm,
+        clip_value=settings.clip_value,
         accumulation_steps=settings.accumulation_steps,
         ram_limit_bytes=request.ram_limit_bytes,
         flash_limit_bytes=request.flash_limit_bytes,
@@ -169,9 +175,7 @@ def cache_key(request: CompileRequest) -> str:
         "dtype": settings.dtype,
         "loss": settings.loss,
         "label_smoothing": settings.label_smoothing,
-        "optimizer": settings.optimizer,
-        "momentum": settings.momentum if settings.optimizer == "momentum" else None,
-        "accumulation_steps": settings.accumulation_steps,
+        "optimizer": _optimizer_facts(settings),
         "classes": request.classes,
         "calibration": [list(request.calibration_x.shape), list(request.calibration_y.shape)],
         "tvm": _tvm_version(),
@@ -182,6 +186,15 @@ def cache_key(request: CompileRequest) -> str:
     for source in _compiler_sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:24]
+
+
+def _optimizer_facts(settings: ModelSettings) -> dict[str, object]:
+    """Settings of the optimiser, without those that another one has."""
+    only_of = {"momentum": "momentum", "beta1": "adam", "beta2": "adam", "epsilon": "adam"}
+    keys = ("weight_decay", "clip_norm", "clip_value", "accumulation_steps", *only_of)
+    chosen = settings.optimizer
+    used = [key for key in keys if only_of.get(key, chosen) == chosen]
+    return {"name": chosen, **{key: getattr(settings, key) for key in used}}
 
 
 def _model_bytes(path: Path) -> bytes:

@@ -32,8 +32,14 @@ class ModelSettings:
         metadata={"allowed": ("cross_entropy", "binary_cross_entropy", "mse")},
     )
     label_smoothing: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 0.999})
-    optimizer: str = field(default="sgd", metadata={"allowed": ("sgd", "momentum")})
+    optimizer: str = field(default="sgd", metadata={"allowed": ("sgd", "momentum", "adam")})
     momentum: float = field(default=0.9, metadata={"minimum": 0.0, "maximum": 0.999})
+    beta1: float = field(default=0.9, metadata={"minimum": 0.0, "maximum": 0.99999})
+    beta2: float = field(default=0.999, metadata={"minimum": 0.0, "maximum": 0.99999})
+    epsilon: float = field(default=1e-8, metadata={"minimum": 1e-30, "maximum": 1.0})
+    weight_decay: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 1e6})
+    clip_norm: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
+    clip_value: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     accumulation_steps: int = field(default=1, metadata={"minimum": 1})
 
 

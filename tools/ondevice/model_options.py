@@ -47,8 +47,15 @@ OPTIONS = {
         "--label-smoothing",
         "Share of the target that cross entropy spreads over all classes (default: 0)",
     ),
-    "optimizer": _option(Literal["sgd", "momentum"], "--optimizer", "(default: sgd)"),
+    "optimizer": _option(Literal["sgd", "momentum", "adam"], "--optimizer", "(default: sgd)"),
     "momentum": _option(float, "--momentum", "Of --optimizer momentum (default: 0.9)"),
+    "weight_decay": _option(
+        float, "--weight-decay", "Of weights, not of biases; Adam's is decoupled (default: 0)"
+    ),
+    "clip_norm": _option(
+        float, "--clip-norm", "Largest norm of the whole gradient; costs 4 bytes a parameter"
+    ),
+    "clip_value": _option(float, "--clip-value", "Largest magnitude of each gradient element"),
     "accumulation_steps": _option(int, "--accumulate", "Samples an update (default: 1)", min=1),
 }
 

@@ -114,6 +114,8 @@ def _check_settings(settings: ModelSettings, manifest: dict[str, Any], path: Pat
         "optimizer": optimizer["name"],
         "accumulation_steps": optimizer["accumulation_steps"],
     }
+    for key in ("weight_decay", "clip_norm", "clip_value"):
+        compiled[key] = optimizer.get(key, getattr(ModelSettings(), key))
     for key, found in compiled.items():
         asked = getattr(settings, key)
         default = getattr(ModelSettings(), key)

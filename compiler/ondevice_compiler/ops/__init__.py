@@ -44,4 +44,5 @@ OPERATORS: dict[str, Operator] = {
     "binary_cross_entropy_error": losses.ERROR,
     "mse_error": losses.ERROR,
     "quantize_error": losses.ERROR,
+    "clip_norm": losses.ERROR,
 }

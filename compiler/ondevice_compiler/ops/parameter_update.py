@@ -1,7 +1,8 @@
 """What happens to a parameter's gradient: an in-place update, or a sum for a later one.
 
-float32: w -= rate * dw. int8: weights are Q8.8 (int16) and biases int32; the change of a weight in
-its own integer units is `acc * unit[channel] * rate`, where
+float32 gradients and parameters: `real_update`. Plain SGD and momentum of an integer program stay
+in integers: weights are Q8.8 (int16) and biases int32; the change of a weight in its own integer
+units is `acc * unit[channel] * rate`, where
 
     unit = s_x / (fold * s_w) * 256     for a weight (fold is s_w itself, hence s_w^-2), and
     unit = 1 / (fold * s_b)             for a bias.
@@ -12,7 +13,6 @@ That is the rule of Quantization-Aware Scaling (Lin et al., On-Device Training U
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,28 +21,27 @@ import tvm.tirx.script.builder as T
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.gradient_store import fold_of
 from ondevice_compiler.ops.operator import Operator
+from ondevice_compiler.ops.real_update import Q88_ONE, Stores, Update, real_apply, real_update
 from ondevice_compiler.program import Program, Step, Tensor
 
-Q88_ONE = 256  # Q8.8 units in one int8 step of a weight.
 STATE_FRACTION = {"int16": 16, "int32": 256}  # Units of momentum and sums in one parameter unit.
-
-Update = Callable[[Any, tuple[Any, ...]], list[tuple[Any, Any, Any]]]
 
 
 def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
     """Declares the step's outputs and returns the statements for one accumulated gradient.
 
-    The attribute `update` is "sgd" (outputs: parameter), "momentum" (parameter, velocity) or
-    "accumulate" (sum); without it the gradient itself is written, as Relax's VM needs it.
+    The attribute `update` is "accumulate" (output: sum) or the name of the optimiser (outputs:
+    parameter and its state); without it the gradient itself is written, as Relax's VM needs it. The
+    accumulator holds int32 or float32 units of the step's first input, the output gradient, or of
+    its product with the second for the weight of a convolution.
     """
     kind = step.attributes.get("update")
     target = program.tensor(step.outputs[0])
     if kind is None:
         out = k.tensor("out", target, written=True)
         return lambda acc, indices: [(out, acc, indices)]
-    beta = step.attributes.get("momentum", 0.0)
-    if target.dtype == "float32":
-        return _float_update(k, step, program, kind, beta)
+    if target.dtype == "float32" or step.attributes.get("real"):
+        return real_update(k, step, program, _real_unit(step, program))
 
     gradient = program.tensor(step.inputs[0])
     fraction = 1 if kind == "sgd" else STATE_FRACTION[target.dtype]
@@ -53,16 +52,16 @@ def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
     if kind in ("sgd", "accumulate"):
         name = f"od_update_{suffix}" if kind == "sgd" else f"od_accumulate_{suffix}"
 
-        def change(acc: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
+        def change(acc: Any, indices: tuple[Any, ...]) -> Stores:
             old = T.cast(parameter[indices], "int32")
             new = T.call_pure_extern("int32", name, old, acc, unit[indices[0]] * rate)
             return [(parameter, T.cast(new, target.dtype), indices)]
 
         return change
     velocity = k.tensor("velocity", program.tensor(step.outputs[1]), written=True)
-    decay = k.scalar("momentum", "int32", round(beta * 32768))
+    decay = k.scalar("momentum", "int32", round(step.attributes["momentum"] * 32768))
 
-    def momentum(acc: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
+    def momentum(acc: Any, indices: tuple[Any, ...]) -> Stores:
         moved = T.call_pure_extern(
             "int32",
             f"od_momentum_{suffix}",
@@ -82,91 +81,40 @@ def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
 def apply(k: KernelBuilder, step: Step, program: Program) -> None:
     """Moves a parameter by its accumulated gradient (through momentum, if any) and clears it."""
     target, total = program.tensor(step.outputs[0]), program.tensor(step.outputs[1])
-    shape = target.shape
-    axes = {f"i{axis}": extent for axis, extent in enumerate(shape)}
-    integer = target.dtype != "float32"
+    if total.dtype == "float32":
+        real_apply(k, step, program)
+        return
+    axes = {f"i{axis}": extent for axis, extent in enumerate(target.shape)}
     suffix = "q88" if target.dtype == "int16" else "i32"
-    rate = None if program.integer else k.rate(None)
-    beta = step.attributes.get("momentum", 0.0)
     parameter = k.tensor("parameter", target, written=True)
     accumulated = k.tensor("sum", total, written=True)
     zero = T.cast(T.int32(0), target.dtype)
-
-    def float_step(state: Any, indices: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        by = state[indices] if rate is None else rate * state[indices]
-        return parameter, parameter[indices] - by, indices
-
     if len(step.outputs) == 2:
 
-        def plain(*indices: Any) -> list[tuple[Any, Any, Any]]:
-            if integer:
-                moved = _integer_step(parameter, accumulated, target, suffix, indices)
-            else:
-                moved = float_step(accumulated, indices)
+        def plain(*indices: Any) -> Stores:
+            moved = _integer_step(parameter, accumulated, target, suffix, indices)
             return [moved, (accumulated, zero, indices)]
 
         k.store(axes, plain)
         return
     velocity = k.tensor("velocity", program.tensor(step.outputs[2]), written=True)
-    decay = (
-        k.scalar("momentum", "int32", round(beta * 32768))
-        if integer
-        else k.scalar("momentum", "float32", beta)
-    )
+    decay = k.scalar("momentum", "int32", round(step.attributes["momentum"] * 32768))
 
-    def with_momentum(*indices: Any) -> list[tuple[Any, Any, Any]]:
-        if integer:
-            moved = T.call_pure_extern(
-                "int32",
-                f"od_decay_{suffix}",
-                T.cast(velocity[indices], "int32"),
-                decay,
-                T.cast(accumulated[indices], "int32"),
-            )
-            change = _integer_step(parameter, velocity, target, suffix, indices)
-        else:
-            moved = decay * velocity[indices] + accumulated[indices]
-            change = float_step(velocity, indices)
+    def with_momentum(*indices: Any) -> Stores:
+        moved = T.call_pure_extern(
+            "int32",
+            f"od_decay_{suffix}",
+            T.cast(velocity[indices], "int32"),
+            decay,
+            T.cast(accumulated[indices], "int32"),
+        )
         return [
             (velocity, T.cast(moved, target.dtype), indices),
-            change,
+            _integer_step(parameter, velocity, target, suffix, indices),
             (accumulated, zero, indices),
         ]
 
     k.store(axes, with_momentum)
-
-
-def _float_update(k: KernelBuilder, step: Step, program: Program, kind: str, beta: float) -> Update:
-    """Update of a float32 parameter; in an int8 program the change holds the rate, as there."""
-    gradient = program.tensor(step.inputs[0])
-    factor = step.attributes.get("factor", 1.0)
-    rate = times = None
-    if gradient.dtype == "int8":
-        times = k.rate(gradient.name, factor)
-    elif kind == "accumulate":
-        times = k.scalar("factor", "float32", factor)
-    else:
-        rate = k.rate(None)
-
-    def change(acc: Any) -> Any:
-        return acc if times is None else T.cast(acc, "float32") * times
-
-    if kind == "accumulate":
-        total = k.tensor("sum", program.tensor(step.outputs[0]), written=True)
-        return lambda acc, indices: [(total, total[indices] + change(acc), indices)]
-    parameter = k.tensor("parameter", program.tensor(step.outputs[0]), written=True)
-
-    def moved(by: Any, indices: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        return parameter, parameter[indices] - (by if rate is None else rate * by), indices
-
-    if kind == "sgd":
-        return lambda acc, indices: [moved(change(acc), indices)]
-    decay = k.scalar("momentum", "float32", beta)
-    velocity = k.tensor("velocity", program.tensor(step.outputs[1]), written=True)
-    return lambda acc, indices: [
-        (velocity, decay * velocity[indices] + change(acc), indices),
-        moved(velocity[indices], indices),
-    ]
 
 
 def _integer_step(
@@ -194,6 +142,15 @@ def _unit(step: Step, program: Program, gradient: Tensor) -> Any:
         assert x.quantization is not None
         unit = x.quantization.scales * Q88_ONE / (fold * own)
     return np.broadcast_to(unit, (parameter.shape[0],))
+
+
+def _real_unit(step: Step, program: Program) -> Any:
+    """Real gradient of one accumulator unit per channel, in units of the output gradient."""
+    fold = fold_of(program, step.inputs[0])
+    if step.op != "conv2d_dw":
+        return 1.0 / fold
+    x = program.tensor(step.inputs[1])
+    return (1.0 if x.quantization is None else x.quantization.scales) / fold
 
 
 OPERATOR = Operator(apply)

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raised with every change of this header; generated C checks it with #error. */
-#define OD_MODEL_ABI 1
+#define OD_MODEL_ABI 2
 
 #define OD_OK 0
 #define OD_ERROR_ARGUMENT (-1) /* an index, offset or length outside the allowed range */
@@ -81,7 +81,8 @@ typedef struct {
     const char *const *op_names; /* forward, then training listing; indices of od_mark() */
     uint32_t op_count;
 
-    uint32_t accumulation_steps; /* 1: train() updates at once */
+    uint32_t accumulation_steps;  /* 1: train() updates at once */
+    const uint32_t *update_steps; /* updates so far; one of the parameters, for checkpoints */
 
     /* Put every RAM tensor back to its value in flash. */
     void (*reset)(void);
