@@ -25,6 +25,52 @@ class Decoder(nn.Module):  # type: ignore[misc]
         return self.fc(x.mean((2, 3)))
 
 
+class Functions(nn.Module):  # type: ignore[misc]
+    """One activation function after another, in 1-D; constants in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (
+            nn.Conv1d(inputs, 6, 3, padding=1) for inputs in (2, 6, 6, 6)
+        )
+        self.e, self.f, self.g, self.h = (nn.Conv1d(6, 6, 1) for _ in range(4))
+        self.fc = nn.Linear(6, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.hardswish(self.a(x))
+        x = F.gelu(self.b(x))
+        x = F.silu(self.c(x))
+        x = F.gelu(self.d(x), approximate="tanh")
+        x = F.leaky_relu(self.e(x), 0.2)
+        x = F.elu(self.f(x))
+        x = torch.tanh(2 * self.g(x)) / 0.5 - x
+        x = F.hardsigmoid(self.h(x)) - F.relu(x) + 1.5
+        return self.fc(x.mean(-1))
+
+
+class Excited(nn.Module):  # type: ignore[misc]
+    """Squeeze and excitation, a gate of two maps, and scales for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 3, padding=1)
+        self.squeeze = nn.Conv2d(6, 3, 1)
+        self.excite = nn.Conv2d(3, 6, 1)
+        self.value = nn.Conv2d(6, 8, 3, stride=2)
+        self.gate = nn.Conv2d(6, 8, 3, stride=2)
+        self.register_buffer("scale", torch.tensor([1, -0.5, 2, 1.5, -1, 0.7, 0.1, 3]))
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.hardswish(self.stem(x))
+        s = F.relu(self.squeeze(F.adaptive_avg_pool2d(x, 1)))
+        x = x * F.sigmoid(self.excite(s)).expand_as(x)
+        x = torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
+        return self.fc((F.relu(x) * self.scale.reshape(1, 8, 1, 1)).mean((2, 3)))
+
+
 ELEMENTWISE = {
+    "functions": Network(Functions, (2, 11)),
+    "excited": Network(Excited, (2, 7, 8)),
     "decoder": Network(Decoder, (2, 6, 9)),
 }

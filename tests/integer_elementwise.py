@@ -2,12 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from integer_arithmetic import encode_factor, requantize, round_shift
 from integer_reference import Machine
 from ondevice_compiler.program import Step
+
+OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
+    "+": torch.add,
+    "-": torch.sub,
+    "*": torch.mul,
+    "/": torch.div,
+    "max": torch.maximum,
+    "min": torch.minimum,
+    "leaky": lambda a, slope: torch.where(a > 0, a, a * slope),
+    "exp": lambda a: torch.exp(torch.clamp(a, max=88)),
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "erf": torch.erf,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "step": lambda a: (a > 0).double(),
+}
+BINARY = ("+", "-", "*", "/", "max", "min", "leaky")
+
+
+def postfix(text: str, x: torch.Tensor) -> torch.Tensor:
+    """Value of a curve's text at float64 points."""
+    stack: list[torch.Tensor] = []
+    for token in text.split():
+        if token == "x":
+            stack.append(x)
+        elif token in OPERATORS:
+            operands = [stack.pop() for _ in range(2 if token in BINARY else 1)]
+            stack.append(OPERATORS[token](*operands[::-1]))
+        else:
+            stack.append(torch.full_like(x, float(token)))
+    (value,) = stack
+    return value
 
 
 class ElementwiseMachine(Machine):
     """The reference interpreter with these operators."""
+
+    def _real(self, text: str, name: str) -> NDArray[np.float64]:
+        """A curve at the real values of an int8 tensor."""
+        real = self._real_scale(name)[0] * self._centred(name)
+        return np.asarray(postfix(text, torch.tensor(real, dtype=torch.float64)).numpy())
+
+    def _lookup(self, step: Step) -> None:
+        x, y = step.inputs[0], step.outputs[0]
+        real = self._real(step.attributes["curve"], x)
+        self._write(y, self._bounded(step, np.rint(real / self._real_scale(y)[0]).astype(int)))
+
+    def _lookup_gradient(self, step: Step) -> None:
+        g, text = step.inputs[0], step.attributes["slope"]
+        if "x" in text.split():
+            saved = step.inputs[1]
+            # Every value that the saved tensor could have decides the fixed point.
+            all_real = self._real_scale(saved)[0] * (np.arange(-128, 128) - self._zero(saved))
+            slopes = self._real(text, saved)
+        else:
+            all_real, slopes = np.zeros(1), np.full(self._value(g).shape, float(text))
+        largest = float(postfix(text, torch.tensor(all_real, dtype=torch.float64)).abs().max())
+        bits = 0
+        while largest > 0 and bits < 30 and largest * 2.0 ** (bits + 1) <= 32767:
+            bits += 1
+        while largest * 2.0**bits > 32767:
+            bits -= 1
+        fixed = np.rint(slopes * 2.0**bits).astype(np.int64)
+        self._store(step, self._value(g) * fixed, 2.0**-bits)
+
+    def _subtract(self, step: Step) -> None:
+        a, b = step.inputs
+        y = step.outputs[0]
+        ratios = [float(self._real_scale(n)[0] / self._real_scale(y)[0]) for n in (a, b)]
+        shift = max(t for t in range(1, 31) if t == 1 or max(ratios) * 2.0**t < 2**21)
+        factors = [round(ratio * 2.0**shift) for ratio in ratios]
+        total = self._centred(a) * factors[0] - self._centred(b) * factors[1]
+        self._write(y, self._bounded(step, round_shift(total, shift)))
+
+    def _multiply(self, step: Step) -> None:
+        a, b = step.inputs
+        y = step.outputs[0]
+        scales = [float(self._real_scale(name)[0]) for name in (a, b, y)]
+        factor = encode_factor(scales[0] * scales[1] / scales[2])
+        product = self._centred(a) * self._centred(b)
+        self._write(y, self._bounded(step, requantize(product, *factor)))
+
+    def _multiply_gradient(self, step: Step) -> None:
+        g, other = step.inputs[:2]
+        total: Any = self._value(g) * self._centred(other)
+        if self.program.tensor(step.outputs[0]).shape != total.shape:
+            total = total.sum(axis=(1, 2), keepdims=True)
+        self._store(step, total, float(self._real_scale(other)[0]))
 
     def _upsample2d(self, step: Step) -> None:
         rows, columns = step.attributes["factor"]

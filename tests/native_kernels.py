@@ -27,7 +27,7 @@ from ondevice_compiler.kernel_builder import (
 from ondevice_compiler.lower import lower
 from ondevice_compiler.program import Program, Step, Tensor
 
-HEADERS = ("fixed_point", "gradient", "loss", "square_root", "update")
+HEADERS = ("activation", "fixed_point", "gradient", "loss", "square_root", "update")
 
 
 @dataclass(frozen=True)

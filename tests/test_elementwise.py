@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,12 +21,51 @@ from integer_elementwise import ElementwiseMachine
 from native_kernels import Case, make_step, one_step
 from native_model import NativeModel
 from ondevice_compiler import CompileOptions, compile_model
+from ondevice_compiler.curve import (
+    Curve,
+    X,
+    apply,
+    clip,
+    constant,
+    derivative_from_output,
+    gelu,
+    gelu_tanh,
+    parse,
+)
 from ondevice_compiler.samples import pack_sample
 from small_networks import compiled_network, labels
 from test_gradients import as_stored, step_gradients, torch_loss
-from test_integer_kernels import FEW, Draw, activation, batch, case, check, gradient, masked
+from test_integer_kernels import FEW, Draw, activation, batch, bounds, case, check, gradient, masked
 from test_loader import export, listing
 
+CURVES: dict[str, Curve] = {
+    "hard_swish": apply("*", X, apply("/", clip(apply("+", X, constant(3)), 0, 6), constant(6))),
+    "hard_sigmoid": clip(apply("+", apply("*", X, constant(1 / 6)), constant(0.5)), 0, 1),
+    "sigmoid": apply("sigmoid", X),
+    "tanh": apply("tanh", X),
+    "silu": apply("*", X, apply("sigmoid", X)),
+    "gelu": gelu(X),
+    "gelu_tanh": gelu_tanh(X),
+    "leaky_relu": apply("leaky", X, constant(0.1)),
+    "softplus": apply("log", apply("+", apply("exp", X), constant(1))),
+    "reciprocal": apply("/", constant(1), apply("+", apply("*", X, X), constant(2))),
+    "root": apply("sqrt", apply("+", apply("abs", X), constant(1))),
+    "affine": apply("-", constant(1), apply("*", X, constant(0.25))),
+}
+TORCH: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "hard_swish": F.hardswish,
+    "hard_sigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.1),
+    "softplus": F.softplus,
+    "reciprocal": lambda x: 1 / (x * x + 2),
+    "root": lambda x: torch.sqrt(x.abs() + 1),
+    "affine": lambda x: 1 - x / 4,
+}
 STEPS = 12
 RATE = 0.05
 
@@ -50,16 +93,20 @@ def test_float_gradients_equal_autograd(name: str) -> None:
 def test_torch_and_onnx_files_give_the_same_program_and_output(name: str, tmp_path: Path) -> None:
     network = ELEMENTWISE[name]
     x, y = network.samples(4), labels(4)
-    programs = []
+    programs, outputs = [], []
     for kind in ("onnx", "pt2"):
         made = compile_model(export(network, tmp_path, kind), x, y, CompileOptions(dtype="float32"))
-        programs.append(listing(made.stage_text("fuse")))
+        # The formats spell one function differently.
+        steps = listing(made.stage_text("fuse"))
+        programs.append([re.sub(r"'(curve|slope)': '.*?'", r"\1", step) for step in steps])
+        native = NativeModel(made.files, made.manifest)
+        native.evaluate(x[0], int(y[0]))
+        outputs.append(native.output())
     assert programs[0] == programs[1]
-    native = NativeModel(made.files, made.manifest)
-    native.evaluate(x[0], int(y[0]))
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     (expected,) = session.run(None, {"x": x[:1]})
-    np.testing.assert_allclose(native.output(), expected.reshape(-1), 1e-4, 1e-5)
+    for output in outputs:
+        np.testing.assert_allclose(output, expected.reshape(-1), 1e-4, 1e-5)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -104,7 +151,80 @@ def upsamplings(draw: Draw) -> Case:
     return case(draw, one_step(step, [g, *mask, out]))
 
 
+@st.composite
+def functions(draw: Draw) -> Case:
+    shape = (1, draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3)))
+    curve = draw(st.sampled_from(list(CURVES.values())))
+    if draw(st.booleans()):
+        tensors = [activation(draw, "x", shape), activation(draw, "y", shape)]
+        return case(draw, one_step(make_step("lookup", "x", "y", curve=str(curve)), tensors))
+    slope = draw(st.sampled_from([curve.derivative(), constant(-0.3)]))
+    saved = [] if slope.op == "constant" else [activation(draw, "saved", shape)]
+    mask, how = masked(draw, shape)
+    tensors = [gradient(draw, "g", shape, False), *saved, *mask]
+    names = [tensor.name for tensor in tensors]
+    step = make_step("lookup_gradient", names, ["out"], slope=str(slope), **how)
+    return case(draw, one_step(step, [*tensors, gradient(draw, "out", shape)]))
+
+
+@st.composite
+def of_two_maps(draw: Draw) -> Case:
+    shape = (1, draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 4)))
+    op = draw(st.sampled_from(["subtract", "multiply", "multiply_gradient"]))
+    pixel = (1, 1, 1, shape[3])
+    second = shape if op == "subtract" else draw(st.sampled_from([shape, pixel]))
+    if op != "multiply_gradient":
+        named = zip("aby", (shape, second, shape), strict=True)
+        tensors = [activation(draw, name, extents) for name, extents in named]
+        clip = bounds(draw) if op == "subtract" else {}
+        return case(draw, one_step(make_step(op, "ab", "y", **clip), tensors))
+    out = gradient(draw, "out", draw(st.sampled_from([shape, pixel])))
+    other = activation(draw, "other", second if out.shape == shape else shape)
+    mask, how = masked(draw, out.shape)
+    inputs = ["g", "other", *(tensor.name for tensor in mask)]
+    tensors = [gradient(draw, "g", shape, False), other, *mask, out]
+    return case(draw, one_step(make_step(op, inputs, ["out"], **how), tensors))
+
+
 @FEW
-@given(batch(upsamplings()))
-def test_upsampling_equals_the_reference(cases: list[Case]) -> None:
+@given(batch(st.one_of(functions(), of_two_maps(), upsamplings())))
+def test_integer_kernels_equal_the_reference(cases: list[Case]) -> None:
     check(cases, ElementwiseMachine)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_curves_and_their_derivatives_equal_torch(name: str) -> None:
+    curve, points = CURVES[name], np.linspace(-6.05, 6.07, 243)
+    x = torch.tensor(points, dtype=torch.float64, requires_grad=True)
+    y = TORCH[name](x)
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(curve(points), y.detach().numpy(), 1e-7, 1e-7)
+    np.testing.assert_allclose(curve.derivative()(points), x.grad.numpy(), 1e-7, 1e-7)
+    assert parse(str(curve.derivative())) == curve.derivative()
+    by_output = derivative_from_output(curve)
+    assert (by_output is None) == (name not in ("sigmoid", "tanh", "leaky_relu", "affine"))
+    if by_output is not None:
+        np.testing.assert_allclose(by_output(curve(points)), x.grad.numpy(), 1e-7, 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("function", "exact", "relative", "absolute"),
+    [
+        ("od_sigmoidf", torch.sigmoid, 3e-7, 0.0),
+        ("od_tanhf", torch.tanh, 1e-6, 0.0),
+        ("od_erff", torch.erf, 0.0, 7e-7),
+    ],
+)
+def test_runtime_functions_keep_the_errors_that_they_state(
+    function: str, exact: Any, relative: float, absolute: float
+) -> None:
+    call = getattr(
+        compiled_network(ELEMENTWISE["excited"], dtype="float32").native().library, function
+    )
+    call.argtypes, call.restype = [ctypes.c_float], ctypes.c_float
+    points = np.concatenate([np.linspace(-80, 80, 4001), np.geomspace(1e-6, 8, 3001)])
+    points = np.concatenate([points, -points]).astype(np.float32)
+    found = np.array([call(float(point)) for point in points])
+    expected = exact(torch.tensor(points, dtype=torch.float64)).numpy()
+    np.testing.assert_allclose(found, expected, relative, absolute)

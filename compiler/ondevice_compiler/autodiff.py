@@ -100,7 +100,9 @@ def _joint_function(loaded: LoadedModel, loss: Loss, label_smoothing: float) -> 
             attributes = {"smoothing": label_smoothing} if label_smoothing else {}
             scalar = builder.emit_output(call(loss, logits, label, **attributes))
         builder.emit_func_output(scalar)
-    module = relax.transform.Gradient("main", require_grads=variables[1:])(builder.get())
+    parameters = zip(variables[1:], loaded.parameters, strict=True)
+    trained = [variable for variable, name in parameters if name not in loaded.frozen]
+    module = relax.transform.Gradient("main", require_grads=trained)(builder.get())
     return module["main_adjoint"]
 
 
@@ -190,7 +192,7 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
                 )
             )
     gradients = {}
-    for key, gradient in zip(loaded.parameters, joint.body.body.fields[1].fields, strict=True):
+    for key, gradient in zip(_trained(loaded), joint.body.body.fields[1].fields, strict=True):
         if gradient in names:
             gradients[key] = names[gradient]
     program = Program(
@@ -212,12 +214,16 @@ def _gradient_owners(joint: Any, loaded: LoadedModel) -> dict[Any, str]:
 
     The output gradient cannot tell: both branches of an addition share one.
     """
-    owners = dict(zip(joint.body.body.fields[1].fields, loaded.parameters, strict=True))
+    owners = dict(zip(joint.body.body.fields[1].fields, _trained(loaded), strict=True))
     for block in reversed(joint.body.blocks):
         for binding in reversed(block.bindings):
             if isinstance(binding.value, relax.Var) and binding.var in owners:
                 owners[binding.value] = owners[binding.var]
     return owners
+
+
+def _trained(loaded: LoadedModel) -> list[str]:
+    return [name for name in loaded.parameters if name not in loaded.frozen]
 
 
 def _activation_name(op: str, inputs: tuple[str, ...], steps: list[Step]) -> str:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from ondevice_compiler.program import Program, Step, Tensor
 from ondevice_compiler.updates import Optimizer, updates_in_place
 
-CLIP_HOSTS = ("conv2d", "add", "group_norm")
+CLIP_HOSTS = ("conv2d", "add", "subtract", "group_norm")
 MASK_HOSTS = (
     "conv2d_dx",
     "max_pool2d_gradient",
     "avg_pool2d_gradient",
     "add_gradient",
+    "multiply_gradient",
+    "lookup_gradient",
     "upsample2d_gradient",
     "group_norm_gradient",
 )

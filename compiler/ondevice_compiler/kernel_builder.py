@@ -214,16 +214,18 @@ class KernelBuilder:
         return self.reduce(axes, {}, dtype, body, lambda acc, *indices: acc, name)
 
     def exponential(self, value: Expr) -> Expr:
-        """exp(value) in float32: the runtime's own; in the Relax VM, LLVM's."""
-        if self._immediate:
-            return T.exp(value)
-        return T.call_pure_extern("float32", "od_expf", value)
+        """exp(value) in float32, which saturates as the runtime's does."""
+        return self.runtime_function("od_expf", lambda x: T.exp(T.min(x, T.float32(88))), value)
 
     def square_root(self, value: Expr) -> Expr:
         """Square root in float32, correctly rounded."""
+        return self.runtime_function("od_square_root", T.sqrt, value)
+
+    def runtime_function(self, name: str, stand_in: Callable[[Expr], Expr], value: Expr) -> Expr:
+        """The runtime's float32 function of one value; in the Relax VM, TVM's `stand_in`."""
         if self._immediate:
-            return T.sqrt(value)
-        return T.call_pure_extern("float32", "od_square_root", value)
+            return stand_in(value)
+        return T.call_pure_extern("float32", name, value)
 
     def store(self, axes: Axes, body: Callable[..., Sequence[tuple[Any, Expr, Any]]]) -> None:
         """Adds the epilogue: `body(indices)` gives (buffer, value, where) for each store."""

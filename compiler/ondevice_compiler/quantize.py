@@ -135,8 +135,9 @@ def _quantize_activations(
             continue
         producer = program.producer(name)
         rule = None if producer is None else OPERATORS[producer.op].output_quantization
-        if producer is not None and rule is not None:
-            tensors[name] = replace(tensor, dtype="int8", quantization=rule(producer, tensors))
+        fixed = None if producer is None or rule is None else rule(producer, tensors)
+        if fixed is not None:
+            tensors[name] = replace(tensor, dtype="int8", quantization=fixed)
             continue
         quantization = input_quantization if producer is None else _kept(producer)
         if quantization is None:

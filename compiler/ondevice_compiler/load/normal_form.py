@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 import ondevice_compiler.ops  # noqa: F401  (registers the operators)
+from ondevice_compiler.curve import Curve
 from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
 from ondevice_compiler.ops.operator import call, shape_of
 from ondevice_compiler.program import Quantization
@@ -40,6 +41,7 @@ class LoadedModel:
             axis of size 1 that the user's tensor does not have.
         source: Name of the file or class, for messages.
         input_quantization: Of an int8 input whose scale the file fixes; None: calibrated.
+        frozen: Names of parameters that are constants of the model and never trained.
     """
 
     module: tvm.IRModule
@@ -48,11 +50,15 @@ class LoadedModel:
     input_axes: tuple[int | None, ...]
     source: str
     input_quantization: Quantization | None = None
+    frozen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution that may still take up a bias or a batch norm."""
+    """A convolution that may still take up a bias or a batch norm.
+
+    `frozen` ones stand for constants of the model, such as a scale for each channel.
+    """
 
     feature: Feature
     name: str
@@ -61,6 +67,7 @@ class Convolution:
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     groups: int
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Feature:
         shape: [1, H, W, C].
         pending: A convolution not emitted yet.
         clip: Bounds of a clip not emitted yet.
+        curve: A function of every element not emitted yet; `expression` is its argument then.
     """
 
     expression: Any
@@ -80,6 +88,7 @@ class Feature:
     shape: tuple[int, ...]
     pending: Convolution | None = None
     clip: tuple[float, float] | None = None
+    curve: Curve | None = None
 
     def extent(self, letters: str) -> int:
         """Product of the extents of some axes."""
@@ -98,6 +107,8 @@ class Normalizer:
         # What has been emitted already: a value with two readers must be computed once.
         self._convolutions: dict[int, tuple[Convolution, Any]] = {}
         self._clips: dict[tuple[Any, tuple[float, float]], Any] = {}
+        self._curves: dict[tuple[Any, Curve], Any] = {}
+        self.frozen: set[str] = set()
 
     def emit(self, name: str, *arguments: Any, **attributes: Any) -> Any:
         """Emits one of our operators."""
@@ -129,11 +140,18 @@ class Normalizer:
                 bounds = {"low": float(low), "high": float(high)}
                 self._clips[clip] = self.emit("clip", value.expression, **bounds)
             value = replace(value, expression=self._clips[clip], clip=None)
+        if value.curve is not None:
+            key_ = (value.expression, value.curve)
+            if key_ not in self._curves:
+                self._curves[key_] = self.emit("lookup", value.expression, curve=str(value.curve))
+            value = replace(value, expression=self._curves[key_], curve=None)
         return value
 
     def _convolution(self, node: Convolution) -> Any:
         weight = self.parameter(f"{node.name}.weight", node.weight)
         bias = self.parameter(f"{node.name}.bias", node.bias)
+        if node.frozen:
+            self.frozen |= {weight.name, bias.name}
         return self.emit(
             "conv2d",
             self.materialize(node.feature).expression,
@@ -220,7 +238,12 @@ def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
     if not isinstance(result, Feature):
         raise UserError(f"{source}: the output does not depend on the input")
     return LoadedModel(
-        normalizer.builder.get(), normalizer.parameters, source_shape, input_axes, source
+        normalizer.builder.get(),
+        normalizer.parameters,
+        source_shape,
+        input_axes,
+        source,
+        frozen=frozenset(normalizer.frozen),
     )
 
 

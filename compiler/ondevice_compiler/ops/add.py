@@ -17,8 +17,8 @@ ALIGNED_UNIT = 2.0**-12  # What od_align_gradients counts in, in units of the fi
 MULTIPLIER_BITS = 21  # |x - zero| < 2^8, so that the sum of two products stays below 2^30.
 
 
-def lower(k: KernelBuilder, step: Step, program: Program) -> None:
-    """y = clip(a + b); int8: two multiplies, one rounding shift, both operands in one scale."""
+def lower(k: KernelBuilder, step: Step, program: Program, sign: int = 1) -> None:
+    """y = clip(a + sign * b); int8: two multiplies, one rounding shift, operands in one scale."""
     a_tensor, b_tensor = (program.tensor(name) for name in step.inputs)
     y_tensor = program.tensor(step.outputs[0])
     low, high = step.attributes.get("low"), step.attributes.get("high")
@@ -32,7 +32,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         y = k.tensor("y", y_tensor, written=True)
 
         def total(*i: Any) -> list[tuple[Any, Any, Any]]:
-            value = a[i] + b[i]
+            value = a[i] + b[i] if sign > 0 else a[i] - b[i]
             value = value if bottom is None else T.max(value, bottom)
             return [(y, value if top is None else T.min(value, top), i)]
 
@@ -46,7 +46,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         "a_zero": za,
         "a_multiplier": round(sa / sy * 2.0**shift),
         "b_zero": zb,
-        "b_multiplier": round(sb / sy * 2.0**shift),
+        "b_multiplier": sign * round(sb / sy * 2.0**shift),
     }
     declared = {name: k.scalar(name, "int32", value) for name, value in scalars.items()}
     finish = [

@@ -27,7 +27,7 @@ class Operator:
         lower: Adds the step's parameters and blocks to the builder.
         macs: Multiply-accumulates of the step.
         output_quantization: Of an int8 activation that the step writes, from those of its inputs;
-            None: from the calibrated range.
+            None, or a function that gives None: from the calibrated range.
         quantize_parameters: Integer form of the step's parameters; None: they stay float32.
     """
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ondevice_compiler.load.rules import activation, arrange, convolution, pool, sequence, shape
+from ondevice_compiler.load.rules import (
+    activation,
+    arrange,
+    convolution,
+    elementwise,
+    pool,
+    sequence,
+    shape,
+)
 from ondevice_compiler.load.rules.rule import Rule, unsupported
 
 RULES: dict[str, Rule] = {
@@ -11,6 +19,7 @@ RULES: dict[str, Rule] = {
     **activation.RULES,
     **convolution.RULES,
     **pool.RULES,
+    **elementwise.RULES,
     **arrange.RULES,
     **sequence.RULES,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ondevice_compiler.curve import clip
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32
 from ondevice_compiler.load.normal_form import Feature, Normalizer
 from ondevice_compiler.load.rules.rule import Rule, ValueOf, constant, unsupported
@@ -18,12 +19,17 @@ def _clip(low: Any, high: Any) -> Rule:
         top = float(high(node, value_of))
         if not isinstance(x, Feature):
             return unsupported(n, node, value_of)
-        return _clipped(n, x, bottom, top)
+        return clipped(n, x, bottom, top)
 
     return rule
 
 
-def _clipped(n: Normalizer, x: Feature, low: float, high: float) -> Feature:
+def clipped(n: Normalizer, x: Feature, low: float, high: float) -> Feature:
+    """The map clamped to bounds; LARGEST_FLOAT32 stands for none."""
+    if x.curve is not None:
+        bottom = None if low <= -LARGEST_FLOAT32 else low
+        top = None if high >= LARGEST_FLOAT32 else high
+        return replace(x, curve=clip(x.curve, bottom, top))
     if x.clip is not None and x.clip[1] == LARGEST_FLOAT32 and low == -LARGEST_FLOAT32:
         return replace(x, clip=(x.clip[0], high))
     if x.clip is not None:
@@ -52,7 +58,7 @@ def _extremum(lower: bool) -> Rule:
         if abs(bound) == float("inf"):
             return x
         low, high = (bound, LARGEST_FLOAT32) if lower else (-LARGEST_FLOAT32, bound)
-        return _clipped(n, x, low, high)
+        return clipped(n, x, low, high)
 
     return rule
 

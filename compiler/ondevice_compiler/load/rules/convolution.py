@@ -14,7 +14,6 @@ from ondevice_compiler.load.rules.rule import (
     ValueOf,
     constant,
     reject,
-    unsupported,
     with_axes,
 )
 
@@ -81,27 +80,6 @@ def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     return Feature(None, (*x.axes[:-1], "C"), out, pending=node_)
 
 
-def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
-    a, b = value_of(node.args[0]), value_of(node.args[1])
-    if isinstance(b, Feature) and not isinstance(a, Feature):
-        a, b = b, a
-    if isinstance(a, Feature) and isinstance(b, Feature):
-        if a.axes != b.axes or a.shape != b.shape:
-            return reject(n, "add of tensors of different shape")
-        a, b = n.materialize(a), n.materialize(b)
-        return Feature(n.emit("add", a.expression, b.expression), a.axes, a.shape)
-    bias = constant(b)
-    if not isinstance(a, Feature) or bias is None:
-        left = constant(a)
-        return (
-            left + bias if left is not None and bias is not None else unsupported(n, node, value_of)
-        )
-    if a.pending is None or a.clip is not None or bias.size not in (1, a.shape[3]):
-        return reject(n, "add of a constant that is no bias")
-    total = a.pending.bias + np.broadcast_to(bias.reshape(-1), a.pending.bias.shape)
-    return replace(a, pending=replace(a.pending, bias=total))
-
-
 def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     x = value_of(node.args[0])
     constants = [constant(value_of(argument)) for argument in node.args[1:5]]
@@ -127,6 +105,5 @@ RULES: dict[str, Rule] = {
     "relax.nn.conv1d": _convolution,
     "relax.nn.conv2d": _convolution,
     "relax.matmul": _matmul,
-    "relax.add": _add,
     "relax.nn.batch_norm": _batch_norm,
 }

@@ -60,8 +60,9 @@ def _tile(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
 def _broadcast(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     """Torch broadcasts both sides of a batched matmul, mostly to the shape that they have."""
     x, shape = value_of(node.args[0]), shape_of(node)
-    if shape == shape_of(node.args[0]):
-        return x
+    one_pixel = isinstance(x, Feature) and x.shape[:3] == (1, 1, 1)
+    if one_pixel or shape == shape_of(node.args[0]):
+        return x  # A product reads one pixel for all by itself.
     fixed = constant(x)
     if fixed is None:
         return unsupported(n, node, value_of)

@@ -87,5 +87,4 @@ RULES: dict[str, Rule] = {
     "relax.permute_dims": _permute,
     "relax.zeros_like": lambda n, node, value_of: None,
     "relax.isnan": _fold(np.isnan),
-    "relax.where": _fold(np.where),
 }
