@@ -171,8 +171,31 @@ class Machine:
         return 0 if quantization is None else quantization.zero_point
 
     def _weight(self, name: str) -> Integers:
-        stored = self._value(name)
-        return stored >> 8 if self.program.tensor(name).dtype == "int16" else stored
+        """As the forward pass computes with it; a weight trained in part is put together."""
+        tensor = self.program.tensor(name)
+        stored = self._value(name) >> (8 if tensor.dtype == "int16" else 0)
+        if tensor.part is None or name.endswith(".frozen"):
+            return stored
+        return self._joined(name, tensor.part.axis, stored, self._weight(f"{name}.frozen"))
+
+    def _weight_scale(self, name: str) -> NDArray[np.float64]:
+        """Of each output channel of the whole weight."""
+        part = self.program.tensor(name).part
+        if part is None or part.axis != 0:
+            return self._real_scale(name)
+        return self._joined(name, 0, self._real_scale(name), self._real_scale(f"{name}.frozen"))
+
+    def _joined(self, name: str, axis: int, trained: Any, frozen: Any) -> NDArray[Any]:
+        shape = list(trained.shape)
+        shape[axis] += frozen.shape[axis]
+        whole = np.zeros(shape, trained.dtype)
+        for tensor, values in ((name, trained), (f"{name}.frozen", frozen)):
+            part = self.program.tensor(tensor).part
+            assert part is not None
+            where: list[Any] = [slice(None)] * len(shape)
+            where[axis] = list(part.channels)
+            whole[tuple(where)] = values
+        return whole
 
     def _write(self, name: str, value: NDArray[Any]) -> None:
         tensor = self.program.tensor(name)
@@ -191,7 +214,7 @@ class Machine:
         return np.clip(value, attributes.get("low", -128), attributes.get("high", 127))
 
     def _conv2d(self, step: Step) -> None:
-        x, w, b = step.inputs
+        x, w, b = step.inputs[:3]
         y = step.outputs[0]
         weight = self._weight(w)
         shape = self.program.tensor(y).shape
@@ -203,7 +226,7 @@ class Machine:
             for kh, kw, where in window.positions():
                 total[..., output] += source[where][..., seen] @ weight[output, kh, kw]
         assert np.abs(total).max() <= LARGEST, "the C's int32 accumulator would overflow"
-        real = self._real_scale(x) * self._real_scale(w)
+        real = self._real_scale(x) * self._weight_scale(w)
         if self.program.tensor(y).dtype == "float32":
             self.values[y] = total.astype(np.float32) * real.astype(np.float32)
             return
@@ -356,12 +379,25 @@ class Machine:
 
     # Update.
 
+    def _slice_channels(self, step: Step) -> None:
+        chosen = list(step.attributes["channels"])
+        self._write(step.outputs[0], self._value(step.inputs[0])[..., chosen])
+
     def _conv2d_dw(self, step: Step) -> None:
         g, x = step.inputs[:2]
-        gradient = self._value(g)[0]
+        gradient, feature = self._value(g)[0], self._centred(x)[0]
+        fold = self._real_scale(g)
+        if "x_channels" in step.attributes:
+            feature = feature[..., list(step.attributes["x_channels"])]
+        if "g_channels" in step.attributes:
+            chosen = list(step.attributes["g_channels"])
+            gradient, fold = (
+                gradient[..., chosen],
+                np.broadcast_to(fold, gradient.shape[2:])[chosen],
+            )
         shape = tuple(step.attributes["shape"])
-        window = slide(step, self.program.tensor(x).shape, (1, *gradient.shape), shape[1:3])
-        source = window.padded(self._centred(x)[0], 0)
+        window = slide(step, (1, *feature.shape), (1, *gradient.shape), shape[1:3])
+        source = window.padded(feature, 0)
         total = np.zeros(shape, np.int64)
         for output in range(shape[0]):
             seen = group_channels(shape, step.attributes["groups"], output)
@@ -369,7 +405,7 @@ class Machine:
                 product = source[where][..., seen] * gradient[..., output, None]
                 total[output, kh, kw] = product.sum(axis=(0, 1))
         own = self._real_scale(step.attributes["parameter"])
-        self._update(step, total, 256 * self._real_scale(x) / (self._real_scale(g) * own))
+        self._update(step, total, 256 * self._real_scale(x) / (fold * own))
 
     def _bias_gradient(self, step: Step) -> None:
         g = step.inputs[0]

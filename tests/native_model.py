@@ -170,6 +170,13 @@ class NativeModel:
             found[entry["name"]] = values.reshape(entry["shape"]).copy()
         return found
 
+    def write(self, index: int, value: NDArray[Any]) -> None:
+        """Overwrites one parameter."""
+        stored = self.model.parameters[index]
+        content = np.ascontiguousarray(value).tobytes()
+        assert len(content) == stored.bytes
+        ctypes.memmove(stored.data, content, len(content))
+
     def scales(self) -> list[tuple[float, int, int, int, int]]:
         """(history, exponent, amax, saturated, zeros) of each delayed gradient."""
         return [

@@ -282,7 +282,11 @@ def generate(
             "source_shape": list(loaded.source_shape),
             "axes": list(loaded.input_axes),
         },
-        "scheme": {"name": scheme.name, "parameters": sorted(scheme.parameters)},
+        "scheme": {
+            "name": scheme.name,
+            "parameters": sorted(scheme.parameters),
+            "channels": {name: list(channels) for name, channels in scheme.channels.items()},
+        },
         "optimizer": asdict(options.rule),
     }
     histories = dict(planned.histories)

@@ -21,7 +21,7 @@ from ondevice_compiler.lower import Lowered
 from ondevice_compiler.manifest import describe_model
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan
-from ondevice_compiler.program import Tensor
+from ondevice_compiler.program import Tensor, prune
 from ondevice_compiler.updates import UPDATE_STEPS
 
 ABI = 2
@@ -91,11 +91,9 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
     deferred = accumulation_steps > 1  # Else one step also applies.
     step_calls = [(i, c) for i, c in calls if c.step.phase != "apply" or not deferred]
     apply_calls = [(i, c) for i, c in calls if c.step.phase == "apply" and deferred]
+    predicting = {step.name for step in prune(program, [program.output]).steps}
     forward = [
-        (i, c)
-        for i, c in step_calls
-        if (c.step.phase == "forward" and program.tensor(c.step.outputs[0]).kind != "mask")
-        or c.step.op in LOSS_CALLS
+        (i, c) for i, c in step_calls if c.step.name in predicting or c.step.op in LOSS_CALLS
     ]
     evaluate = listing.calls(forward, training=False)
     train = listing.calls(step_calls, training=True)

@@ -58,6 +58,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
                 "bytes": t.size_bytes,
                 "format": _format(t),
                 "scale": list(t.quantization.scale) if t.quantization else None,
+                **_part(t),
             }
             for index, t in enumerate(state)
         ],
@@ -97,6 +98,14 @@ def describe_model(listing: Listing) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _part(tensor: Tensor) -> dict[str, Any]:
+    """Of a weight trained in part (or its optimiser state): which channels these are."""
+    if tensor.part is None:
+        return {}
+    axis, channels, extent = tensor.part.axis, tensor.part.channels, tensor.part.extent
+    return {"part": {"axis": axis, "channels": list(channels), "of": extent}}
 
 
 def _format(tensor: Tensor) -> str:

@@ -51,6 +51,21 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which channels of a weight a tensor holds; another tensor holds the rest.
+
+    Attributes:
+        axis: Of the weight: 3 (input channels), or 0 (a depthwise weight's own).
+        channels: Held here, ascending.
+        extent: Channels of the whole weight.
+    """
+
+    axis: int
+    channels: tuple[int, ...]
+    extent: int
+
+
+@dataclass(frozen=True)
 class Tensor:
     """One tensor of the program.
 
@@ -61,6 +76,7 @@ class Tensor:
         kind: What it is for; decides where it lives (arena, RAM, flash).
         quantization: How integers map to real numbers; None for float32 and bit masks.
         trainable: A parameter (or optimiser state) that the step changes: lives in RAM.
+        part: Of a weight that is trained in part: the channels held here.
     """
 
     name: str
@@ -69,6 +85,7 @@ class Tensor:
     kind: Kind
     quantization: Quantization | None = None
     trainable: bool = False
+    part: Part | None = None
 
     @property
     def elements(self) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ondevice_compiler.calibrate import Calibration
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.ops import OPERATORS
+from ondevice_compiler.ops.split_weight import scales_of_weight
 from ondevice_compiler.program import Program, Quantization, Step, Tensor
 
 SMALLEST_SCALE = 1e-9
@@ -166,9 +167,8 @@ def _quantize_gradients(program: Program, tensors: dict[str, Tensor]) -> None:
         weight = next(iter(weights)) if len(weights) == 1 else None
         quantization = None
         if weight is not None:
-            own = tensors[weight].quantization
-            assert own is not None
-            quantization = Quantization(own.scale)
+            scales = scales_of_weight(weight, program.steps, tensors)
+            quantization = Quantization(tuple(scales.tolist()))
         tensors[name] = replace(tensor, dtype="int8", quantization=quantization)
 
 

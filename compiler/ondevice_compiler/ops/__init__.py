@@ -15,6 +15,7 @@ from ondevice_compiler.ops import (
     multiply,
     parameter_update,
     pool,
+    slice_channels,
     subtract,
     upsample,
 )
@@ -41,6 +42,7 @@ OPERATORS: dict[str, Operator] = {
     "max_pool2d_gradient": pool.MAX_GRADIENT,
     "avg_pool2d": pool.AVERAGE,
     "avg_pool2d_gradient": pool.AVERAGE_GRADIENT,
+    "slice_channels": slice_channels.OPERATOR,
     "upsample2d": upsample.OPERATOR,
     "upsample2d_gradient": upsample.GRADIENT,
     "group_norm": group_norm.OPERATOR,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,61 +13,80 @@ from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.geometry import Window, guarded
 from ondevice_compiler.ops.operator import Operator, call, register, shape_of
+from ondevice_compiler.ops.split_weight import (
+    Segment,
+    segments,
+    weight_tensors,
+    whole_scales,
+    whole_shape,
+)
 from ondevice_compiler.ops.weight_quantization import quantize_weight_and_bias
 from ondevice_compiler.program import Program, Step, Tensor
 
 
-def weight_value(element: Any, dtype: str) -> Any:
-    """A weight as the kernels compute with it; of a Q8.8 weight, the high byte."""
-    if dtype == "int16":
-        return T.shift_right(T.cast(element, "int32"), 8)
-    return T.cast(element, "int32") if dtype == "int8" else element
-
-
-def window_of(step: Step, feature: Tensor, output: Tensor, weight: Tensor) -> Window:
-    """Geometry of a convolution from the shapes of its input, output and weight."""
-    return Window.of(step, feature.shape, output.shape, (weight.shape[1], weight.shape[2]))
+def window_of(step: Step, feature: Tensor, output: Tensor, weight: tuple[int, ...]) -> Window:
+    """Geometry of a convolution from its input, output and the shape of its weight."""
+    return Window.of(step, feature.shape, output.shape, (weight[1], weight[2]))
 
 
 def macs(step: Step, program: Program) -> int:
     """Multiply-accumulates of the forward pass, padding included."""
-    weight, output = program.tensor(step.inputs[1]), program.tensor(step.outputs[0])
-    return weight.elements * output.shape[1] * output.shape[2]
+    output = program.tensor(step.outputs[0])
+    elements = prod(whole_shape(weight_tensors(step, program.tensors)))
+    return elements * output.shape[1] * output.shape[2]
 
 
 def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     """y = clip(conv(x, w) + b); int8 requantises, or leaves real logits for the loss."""
-    x_tensor, w_tensor, b_tensor = (program.tensor(name) for name in step.inputs)
+    x_tensor, b_tensor = program.tensor(step.inputs[0]), program.tensor(step.inputs[2])
+    weights = weight_tensors(step, program.tensors)
     y_tensor = program.tensor(step.outputs[0])
-    window = window_of(step, x_tensor, y_tensor, w_tensor)
-    channels, inner = w_tensor.shape[0], w_tensor.shape[3]
-    per_group = channels // step.attributes["groups"]
+    shape = whole_shape(weights)
+    window = window_of(step, x_tensor, y_tensor, shape)
+    groups, inner = step.attributes["groups"], shape[3]
+    per_group = shape[0] // groups
     integer = x_tensor.dtype == "int8"
 
     x = k.tensor("x", x_tensor)
-    w = k.tensor("w", w_tensor)
+    runs = segments(k, weights)
     b = k.tensor("bias", b_tensor)
     zero = k.scalar("x_zero", "int32", _zero_point(x_tensor)) if integer else None
-    axes = {"oh": window.out_height, "ow": window.out_width, "co": channels}
-    along = {"kh": window.kernel_height, "kw": window.kernel_width, "ci": inner}
+    axes = {"oh": window.out_height, "ow": window.out_width, "co": shape[0]}
 
-    def combine(acc: Any, oh: Any, ow: Any, co: Any, kh: Any, kw: Any, ci: Any) -> Any:
-        row, column, inside = window.source(oh, ow, kh, kw)
-        channel = T.floordiv(co, per_group) * inner + ci if step.attributes["groups"] > 1 else ci
-        element = x[0, row, column, channel]
-        value = T.cast(element, "int32") - zero if integer else element
-        product = value * weight_value(w[co, kh, kw, ci], w_tensor.dtype)
-        return acc + guarded(inside, product, T.int32(0) if integer else T.float32(0))
+    dtype = "int32" if integer else "float32"
+    nothing = T.int32(0) if integer else T.float32(0)
 
-    acc = k.reduce(
-        axes, along, "int32" if integer else "float32", lambda oh, ow, co: b[co], combine
-    )
-    finish = _finish(k, step, x_tensor, w_tensor, y_tensor)
+    def summed(number: int, run: Segment) -> Any:
+        def combine(acc: Any, oh: Any, ow: Any, co: Any, kh: Any, kw: Any, ci: Any) -> Any:
+            row, column, inside = window.source(oh, ow, kh, kw)
+            channel = run.channel(ci)
+            if groups > 1:
+                channel = T.floordiv(co, per_group) * inner + channel
+            element = x[0, row, column, channel]
+            value = T.cast(element, "int32") - zero if integer else element
+            product = value * run.read(co, kh, kw, ci)
+            return acc + guarded(inside, product, nothing)
+
+        along = {"kh": window.kernel_height, "kw": window.kernel_width, "ci": run.extent}
+        name = f"acc{number}" if number else "acc"
+        return k.reduce(
+            axes, along, dtype, lambda *at: nothing if number else b[at[2]], combine, name
+        )
+
+    sums = [summed(number, run) for number, run in enumerate(runs)]
+    finish = _finish(k, step, x_tensor, weights, y_tensor)
     y = k.tensor("y", y_tensor, written=True)
-    k.store(axes, lambda oh, ow, co: [(y, finish(acc(oh, ow, co), co), (0, oh, ow, co))])
+
+    def stored(*at: Any) -> list[tuple[Any, Any, Any]]:
+        total = sums[0](*at)
+        for more in sums[1:]:
+            total = total + more(*at)
+        return [(y, finish(total, at[2]), (0, *at))]
+
+    k.store(axes, stored)
 
 
-def _finish(k: KernelBuilder, step: Step, x: Tensor, w: Tensor, y: Tensor) -> Any:
+def _finish(k: KernelBuilder, step: Step, x: Tensor, weights: Sequence[Tensor], y: Tensor) -> Any:
     """From the accumulator to the stored output."""
     low = step.attributes.get("low")
     high = step.attributes.get("high")
@@ -78,8 +99,7 @@ def _finish(k: KernelBuilder, step: Step, x: Tensor, w: Tensor, y: Tensor) -> An
         upper_bound = k.scalar("high", "float32", high)
         return lambda acc, co: T.min(T.max(acc, lower_bound), upper_bound)
     assert x.quantization is not None
-    assert w.quantization is not None
-    real = x.quantization.scales * np.broadcast_to(w.quantization.scales, (w.shape[0],))
+    real = x.quantization.scales * np.broadcast_to(whole_scales(weights), (y.shape[3],))
     if y.dtype == "float32":
         unit = k.table("unit", real.astype(np.float32))
         return lambda acc, co: T.cast(acc, "float32") * unit[co]

@@ -11,7 +11,8 @@ from ondevice_compiler.ops.conv2d import window_of
 from ondevice_compiler.ops.geometry import guarded
 from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.ops.parameter_update import parameter_update
-from ondevice_compiler.program import Program, Step, Tensor
+from ondevice_compiler.ops.split_weight import channel_index
+from ondevice_compiler.program import Program, Step
 
 
 def weight_shape(step: Step, program: Program) -> tuple[int, ...]:
@@ -29,16 +30,22 @@ def macs(step: Step, program: Program) -> int:
 
 
 def lower(k: KernelBuilder, step: Step, program: Program) -> None:
-    """dw[o, kh, kw, i] = sum over pixels of g[oh, ow, o] * (x[...] - zero), then the update."""
+    """dw[o, kh, kw, i] = sum over pixels of g[oh, ow, o] * (x[...] - zero), then the update.
+
+    Of a weight that is trained in part, only that part: the attributes `x_channels` and
+    `g_channels` say which channels of x and g are its own, where those maps hold others too.
+    """
     g_tensor, x_tensor = (program.tensor(name) for name in step.inputs[:2])
     shape = weight_shape(step, program)
-    window = window_of(step, x_tensor, g_tensor, Tensor("w", shape, "float32", "parameter"))
+    window = window_of(step, x_tensor, g_tensor, shape)
     groups = step.attributes["groups"]
     per_group, inner = shape[0] // groups, shape[3]
     integer = g_tensor.dtype == "int8"
 
     g = k.tensor("g", g_tensor)
     x = k.tensor("x", x_tensor)
+    x_channel = channel_index(k, "x_channels", step.attributes.get("x_channels"))
+    g_channel = channel_index(k, "g_channels", step.attributes.get("g_channels"))
     zero_point = 0 if x_tensor.quantization is None else x_tensor.quantization.zero_point
     zero = k.scalar("x_zero", "int32", zero_point) if integer else None
     axes = {"co": shape[0], "kh": shape[1], "kw": shape[2], "ci": inner}
@@ -47,7 +54,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     def combine(acc: Any, co: Any, kh: Any, kw: Any, ci: Any, oh: Any, ow: Any) -> Any:
         row, column, inside = window.source(oh, ow, kh, kw)
         channel = T.floordiv(co, per_group) * inner + ci if groups > 1 else ci
-        element, gradient = x[0, row, column, channel], g[0, oh, ow, co]
+        element, gradient = x[0, row, column, x_channel(channel)], g[0, oh, ow, g_channel(co)]
         if integer:
             product = T.cast(gradient, "int32") * (T.cast(element, "int32") - zero)
         else:

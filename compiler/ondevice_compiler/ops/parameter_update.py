@@ -132,6 +132,8 @@ def _integer_step(
 def _unit(step: Step, program: Program, gradient: Tensor) -> Any:
     """Parameter units per accumulator unit, per output channel, for a rate of 1."""
     fold = fold_of(program, gradient.name)
+    if "g_channels" in step.attributes and len(fold) > 1:
+        fold = fold[list(step.attributes["g_channels"])]
     parameter = program.tensor(step.attributes["parameter"])
     assert parameter.quantization is not None
     own = parameter.quantization.scales

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ondevice_compiler.ops.split_weight import weight_tensors, whole_values
 from ondevice_compiler.program import Quantization, Step, Tensor
 
 Q88_HALF = 128  # Makes the high byte of a Q8.8 weight its rounded value.
@@ -23,7 +24,7 @@ def quantize_weight_and_bias(
     values: dict[str, NDArray[Any]],
     headroom: float,
 ) -> None:
-    """Quantises a step with inputs (x, weight [O, ...], bias [O]).
+    """Quantises a step with inputs (x, weight [O, ...], bias [O][, frozen part of the weight]).
 
     Args:
         step: Reads x, whose quantization is known, the weight and the bias. Its attribute
@@ -32,19 +33,24 @@ def quantize_weight_and_bias(
         values: Likewise.
         headroom: Factor on the scale of a trained weight, so that it can grow.
     """
-    x, weight, bias = (tensors[name] for name in step.inputs)
-    real = np.asarray(values[weight.name], np.float64)
+    x, weight, bias = (tensors[name] for name in step.inputs[:3])
+    parts = weight_tensors(step, tensors)
+    real = np.asarray(whole_values(parts, values), np.float64)
     headroom = headroom if weight.trainable else 1.0
     scale = _scales(real, step.attributes.get("w_scale")) * headroom
     units = real / scale.reshape(-1, *[1] * (real.ndim - 1))
-    if weight.trainable:
-        stored = np.rint(units * 256.0) + Q88_HALF
-        values[weight.name] = np.clip(stored, -127 * 256, Q88_MAXIMUM).astype(np.int16)
-    else:
-        values[weight.name] = np.clip(np.rint(units), -127, 127).astype(np.int8)
-    dtype = "int16" if weight.trainable else "int8"
-    quantization = Quantization(tuple(scale.tolist()))
-    tensors[weight.name] = replace(weight, dtype=dtype, quantization=quantization)
+    stored = np.clip(np.rint(units * 256.0) + Q88_HALF, -127 * 256, Q88_MAXIMUM).astype(np.int16)
+    for tensor in parts:
+        mine, own = stored, scale
+        if tensor.part is not None:
+            channels = list(tensor.part.channels)
+            mine = stored.take(channels, tensor.part.axis)
+            own = scale[channels] if tensor.part.axis == 0 else scale
+        # A frozen weight is the high byte of a trained one: schemes start from the same network.
+        values[tensor.name] = mine if tensor.trainable else (mine >> 8).astype(np.int8)
+        dtype = "int16" if tensor.trainable else "int8"
+        quantization = Quantization(tuple(own.tolist()))
+        tensors[tensor.name] = replace(tensor, dtype=dtype, quantization=quantization)
     assert x.quantization is not None
     bias_scale = x.quantization.scales * scale
     rounded = np.rint(np.asarray(values[bias.name], np.float64) / bias_scale)
