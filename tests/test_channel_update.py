@@ -24,7 +24,7 @@ from ondevice_compiler.program import Part, Quantization, Tensor
 from ondevice_compiler.samples import pack_sample
 from ondevice_compiler.scheme import UpdateScheme
 from small_networks import NETWORKS, Compilation, compiled, labels
-from test_gradients import as_stored, folded, native_error, torch_loss
+from test_gradients import as_stored, folded, torch_loss
 from test_integer_kernels import (
     CASES,
     FEW,
@@ -104,7 +104,7 @@ def test_float_training_in_part_equals_torch_with_the_other_gradients_masked(nam
 def test_int8_training_in_part_equals_the_reference_bit_for_bit(name: str) -> None:
     made = built(name)
     native = made.native()
-    machine = Machine(made.program, made.histories, native_error(native, "cross_entropy"))
+    machine = Machine(made.program, made.histories, native.loss_error("cross_entropy"))
     start = native.parameters()
     for number, x in enumerate(NETWORKS[name].samples(12, seed=3)):
         label = labels(12)[number]
