@@ -23,7 +23,8 @@ def load_model(path: Path) -> LoadedModel:
     if path.suffix == ".onnx":
         from ondevice_compiler.load.onnx_model import import_onnx
 
-        return normalize(import_onnx(path), source=path.name)
+        module, unknown = import_onnx(path)
+        return normalize(module, path.name, unknown)
     if path.suffix == ".pt2":
         from ondevice_compiler.load.torch_model import import_exported, read_exported
 

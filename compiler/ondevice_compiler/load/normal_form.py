@@ -10,6 +10,7 @@ The normal form has only our own operators on feature maps of shape [1, H, W, C]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -163,12 +164,14 @@ class Normalizer:
         )
 
 
-def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
+def normalize(module: tvm.IRModule, source: str, unknown: Sequence[str] = ()) -> LoadedModel:
     """Rewrites the function `main` of an imported module.
 
     Args:
         module: From TVM's torch or ONNX frontend, parameters as inputs.
         source: Name for messages.
+        unknown: Operators that the frontend lacks; then inputs behind the first stand for what
+            they give.
 
     Returns:
         The normal form.
@@ -185,7 +188,9 @@ def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
     values: dict[Any, Any] = {}
     count = int(function.attrs["num_input"]) if function.attrs else 1
     data, weights = function.params[:count], function.params[count:]
-    if len(data) != 1:
+    for stand_in in data[1:] if unknown else ():
+        values[stand_in] = UNKNOWN
+    if len(data) != 1 and not unknown:
         raise UserError(f"{source} has {len(data)} inputs; allowed: one")
     for variable, array in zip(weights, bound["main"], strict=True):
         values[variable] = Named(array.numpy(), layer_name(variable.name))
@@ -208,6 +213,7 @@ def normalize(module: tvm.IRModule, source: str) -> LoadedModel:
     shape = tuple(1 if axis is None else source_shape[axis] for axis in input_axes)
 
     normalizer = Normalizer(source)
+    normalizer.unsupported.update(unknown)
     x = relax.Var("x", relax.TensorType(shape, "float32"))
     values[data[0]] = Feature(x, axes, shape)
     result: Any = None

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
-from ondevice_compiler.errors import UserError
+from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
 
 
-def import_onnx(path: Path) -> Any:
-    """Relax module of an ONNX file, with parameters as inputs.
+def import_onnx(path: Path) -> tuple[Any, list[str]]:
+    """Relax module of an ONNX file, with parameters as inputs, and the operators TVM lacks.
+
+    Where there are any, inputs behind the first stand for what they give: `normalize` then finds
+    the others that are not supported, and names all of them.
 
     Raises:
-        UserError: Not an ONNX file, a dynamic shape, or an operator that TVM cannot import.
+        UserError: Not an ONNX file, or a dynamic shape.
     """
     import onnx
     from tvm.relax.frontend.onnx import from_onnx
+    from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
+
+    from ondevice_compiler.load.onnx_graph import fold, replace_unknown
 
     try:
         model = onnx.load(path)
@@ -33,9 +41,15 @@ def import_onnx(path: Path) -> Any:
                 f"{path}: input {inputs[0].name} has a dynamic dimension "
                 f"'{dimension.dim_param}'; export the model with fixed sizes and batch 1"
             )
+    fold(model)
+    known = {*_get_convert_map(), "Constant"}
+    unknown = replace_unknown(model, lambda name: name in known)
     try:
-        return from_onnx(model, keep_params_in_input=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # TVM prints what it then raises
+            return from_onnx(model, keep_params_in_input=True), unknown
     except Exception as error:  # TVM reports unsupported nodes by its own error types
+        if unknown:
+            raise UnsupportedOperatorsError(unknown, path.name) from error
         raise UserError(f"{path}: cannot import: {_first_line(error)}") from error
 
 

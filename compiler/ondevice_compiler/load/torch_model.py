@@ -24,16 +24,44 @@ def export_module(module: Any, example: Any) -> Any:
 
 
 def import_exported(program: Any) -> Any:
-    """Relax module of an exported program, with parameters as inputs."""
+    """Relax module of an exported program, with parameters as inputs.
+
+    An operator that TVM lacks becomes a call of an external function of its name, so that
+    `normalize` names it with the others that are not supported.
+    """
     from tvm.relax.frontend.torch import from_exported_program
+    from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
     try:
+        program = program.run_decompositions()
+        known = ExportedProgramImporter().convert_map
+        called = {n.target.__name__ for n in program.graph.nodes if n.op == "call_function"}
         return from_exported_program(
-            program, keep_params_as_input=True, unwrap_unit_return_tuple=True
+            program,
+            keep_params_as_input=True,
+            unwrap_unit_return_tuple=True,
+            custom_convert_map={name: _stand_in for name in called if name not in known},
+            run_ep_decomposition=False,
         )
     except Exception as error:  # TVM reports unsupported nodes by its own error types
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise UserError(f"cannot import the torch program: {lines[-1].strip()}") from error
+
+
+def _stand_in(node: Any, importer: Any) -> Any:
+    from tvm import relax
+
+    def type_of(value: Any) -> Any:
+        kind = str(value.dtype).removeprefix("torch.")
+        return relax.TensorType([int(extent) for extent in value.shape], kind)
+
+    value = node.meta["val"]
+    several = isinstance(value, list | tuple)
+    types = [type_of(item) for item in value] if several else type_of(value)
+    arguments = [importer.env[a] for a in node.all_input_nodes if a in importer.env]
+    name = str(node.target.__name__).rpartition(".")[0] or str(node.target.__name__)
+    call = relax.call_dps_packed(name, relax.Tuple(arguments), types)
+    return importer.block_builder.emit(call)
 
 
 def _torch() -> Any:

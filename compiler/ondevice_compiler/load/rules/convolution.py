@@ -81,18 +81,23 @@ def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
 
 
 def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
-    x = value_of(node.args[0])
+    """Into the convolution before it; elsewhere a depthwise convolution with a window of 1."""
+    x, named = value_of(node.args[0]), value_of(node.args[1])
     constants = [constant(value_of(argument)) for argument in node.args[1:5]]
-    if (
-        not isinstance(x, Feature)
-        or x.pending is None
-        or x.clip
-        or any(c is None for c in constants)
-    ):
-        return reject(n, "batch_norm that does not follow a convolution")
+    axis = int(node.attrs.axis)
+    if not isinstance(x, Feature) or any(c is None for c in constants):
+        return reject(n, "batch_norm of a constant, or with computed statistics")
+    if x.axes[axis] != "C":
+        return reject(n, f"batch_norm over the axis {x.axes[axis] or '1'}")
     gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
     factor = gamma / np.sqrt(variance + float(node.attrs.epsilon))
     conv = x.pending
+    if conv is None or x.clip is not None:
+        name = named.name if isinstance(named, Named) else f"norm{len(n.parameters) // 2}"
+        ones, zeros = np.ones((x.shape[3], 1, 1, 1), np.float32), np.zeros(x.shape[3], np.float32)
+        source = n.materialize(x)
+        conv = Convolution(source, name, ones, zeros, (1, 1), (0, 0, 0, 0), x.shape[3])
+        x = Feature(None, x.axes, x.shape)
     folded = replace(
         conv,
         weight=(conv.weight * factor[:, None, None, None]).astype(np.float32),

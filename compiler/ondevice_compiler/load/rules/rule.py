@@ -35,6 +35,8 @@ def unsupported(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     name = getattr(getattr(node, "op", None), "name", type(node).__name__)
     if name == "relax.call_tir":
         name = node.args[0].name_hint
+    if name == "relax.call_dps_packed":  # an operator that TVM's frontend lacks
+        name = str(node.args[0].global_symbol)
     n.unsupported.add(name.removeprefix("relax."))
     return UNKNOWN
 
