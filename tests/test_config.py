@@ -56,7 +56,9 @@ def test_paths_of_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[training]\nepochs = 1.5", "must be an integer"),
         ("[training]\nlearning_rate = nan", "must be at least 0"),
         ("[training]\nlearning_rate = 'fast'", "must be a number"),
-        ("[training]\nlearning_rate_decay = 1", "must be true or false"),
+        ("[training]\nlearning_rate_schedule = 'cubic'", "allowed: constant, linear, cosine, step"),
+        ("[training]\nwarmup_steps = -1", "must be at least 0"),
+        ("[device]\nflash = 1", "must be true or false"),
         ("[training]\nepochs = 1\nsteps = 1", "exclude each other"),
         ("[model]\ndtype = 'int4'", "model.dtype = 'int4': allowed: int8, float32"),
         ("[data]\nfile = 3", "must be a path"),
@@ -83,7 +85,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     learning_rate=st.floats(0, 1e6),
     steps=st.none() | st.integers(1, 10**9),
     port=st.none() | st.text(st.characters(exclude_categories=["C"]), min_size=1),
-    decay=st.booleans(),
+    schedule=st.sampled_from(["constant", "linear", "cosine", "step"]),
 )
 def test_printed_settings_load_again_unchanged(
     tmp_path_factory: pytest.TempPathFactory,
@@ -91,14 +93,14 @@ def test_printed_settings_load_again_unchanged(
     learning_rate: float,
     steps: int | None,
     port: str | None,
-    decay: bool,
+    schedule: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("config")
     before = load_config(None, {"output": {"directory": str(folder)}})
     before = replace(
         before,
         training=TrainingSettings(
-            steps=steps, learning_rate=learning_rate, seed=seed, learning_rate_decay=decay
+            steps=steps, learning_rate=learning_rate, seed=seed, learning_rate_schedule=schedule
         ),
         device=replace(before.device, port=port),
     )

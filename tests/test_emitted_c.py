@@ -67,8 +67,7 @@ def test_the_c_of_every_network_is_clean_with_sums_and_momentum(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
-@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize(("samples", "dtype"), [(1, "int8"), (2, "float32")])
 def test_the_c_is_clean_with_adam_decay_and_clipping(
     samples: int, dtype: str, tmp_path: Path
 ) -> None:

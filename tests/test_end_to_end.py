@@ -52,6 +52,34 @@ def test_int8_weights_after_fifty_steps_are_byte_identical_on_host_and_in_qemu(b
     assert simulated.scales == host.scales
 
 
+def test_adam_with_a_cosine_schedule_is_byte_identical_on_host_and_in_qemu(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv1d(3, 8, 5, stride=2), torch.nn.ReLU(), torch.nn.Flatten(),
+        torch.nn.Linear(8 * 8, 4),
+    )  # fmt: skip
+    exported = torch.export.export(module.eval(), (torch.randn(1, 3, 20),))
+    torch.export.save(exported, tmp_path / "small.pt2")
+    x = np.random.default_rng(0).standard_normal((32, 3, 20)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(32) % 4, x_test=x[:2], y_test=np.arange(2))
+    checkpoints = []
+    for board in ("host", "qemu_f405"):
+        done = ondevice(
+            "train", "--board", board, "--model", "small.pt2", "--data", "data.npz",
+            "--optimizer", "adam", "--weight-decay", "0.01", "--clip-norm", "1", "--lr", "0.01",
+            "--lr-schedule", "cosine", "--warmup-steps", "5", "--epochs", "1", "--output", board,
+            cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (run,) = (tmp_path / board).iterdir()
+        checkpoints.append(load_checkpoint(run / "checkpoint.npz"))
+    host, simulated = checkpoints
+    assert list(simulated.parameter_bytes()) == list(host.parameter_bytes())
+    assert simulated.scales == host.scales
+    assert dict(zip(host.names, host.arrays, strict=True))["update_steps"].tolist() == [32]
+
+
 def test_fifty_steps_change_the_weights_and_lower_the_loss() -> None:
     folder, _ = trained("host")
     summary = json.loads((folder / "summary.json").read_text())

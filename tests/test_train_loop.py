@@ -17,7 +17,6 @@ from ondevice.link.messages import CounterKind
 from ondevice.run_folder import RunFolder, create_run_folder
 from ondevice.train import (
     WrongFirmwareError,
-    learning_rate_at,
     pack_samples,
     run_training,
     sample_order,
@@ -67,11 +66,15 @@ def test_every_epoch_visits_every_sample_once_in_a_new_order() -> None:
     assert list(sample_order(10, 12, seed=3)) == order[:12]
 
 
-def test_the_learning_rate_falls_linearly_and_can_be_held() -> None:
-    rates = [learning_rate_at(TrainingSettings(learning_rate=0.8), k, 4) for k in (1, 2, 3, 4)]
-    assert rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    held = TrainingSettings(learning_rate=0.8, learning_rate_decay=False)
-    assert learning_rate_at(held, 4, 4) == 0.8
+def test_the_device_computes_the_rates_that_the_events_name() -> None:
+    events: list[Event] = []
+    device = ToyDevice(accumulation_steps=2)
+    manifest = toy_manifest(optimizer={"name": "sgd", "momentum": 0.0, "accumulation_steps": 2})
+    settings = TrainingSettings(steps=8, learning_rate=0.5, warmup_steps=1)
+    run_training(device, manifest, toy_dataset(), settings, events.append)
+    assert device.rates == [e.learning_rate for e in events if isinstance(e, StepTrained)]
+    rates = np.repeat([0.5, 0.5, 1 / 3, 1 / 6], 2)
+    assert device.rates == pytest.approx(rates, rel=1e-6)
 
 
 def test_events_come_in_order_with_every_step() -> None:
@@ -96,7 +99,7 @@ def test_each_epoch_is_measured_when_asked() -> None:
 
 def test_accumulated_gradients_are_applied_on_time_and_at_the_end() -> None:
     manifest = toy_manifest(optimizer={"name": "sgd", "momentum": 0.0, "accumulation_steps": 4})
-    device = ToyDevice()
+    device = ToyDevice(accumulation_steps=4)
     run_training(device, manifest, toy_dataset(), TrainingSettings(steps=10))
     assert device.applied_at == [4, 8, 10]
 

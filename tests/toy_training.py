@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ondevice.data import Dataset
 from ondevice.errors import LinkError
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
+from ondevice.schedule import Schedule, learning_rate_at
 
 MODEL_ID = "000102030405060708090a0b0c0d0e0f"
 FEATURES = 3
@@ -94,6 +95,7 @@ class ToyDevice:
         counter: CounterKind = CounterKind.INSTRUCTIONS,
         model_id: str = MODEL_ID,
         unplug_at_step: int | None = None,
+        accumulation_steps: int = 1,
     ) -> None:
         self.info = DeviceInfo(
             protocol=1,
@@ -114,14 +116,16 @@ class ToyDevice:
             parameter_count=1,
             scale_count=0,
             profile_count=0,
-            accumulation_steps=1,
+            accumulation_steps=accumulation_steps,
             stack_bytes=2048,
             session_bytes=2000,
         )
         self.trained_on: list[bytes] = []
         self.applied_at: list[int] = []
+        self.rates: list[float] = []
         self.closed = False
         self._unplug_at_step = unplug_at_step
+        self._accumulation_steps = accumulation_steps
         self._patterns: list[int] = []
         self._evaluated = 0
         self.reset_model()
@@ -140,16 +144,24 @@ class ToyDevice:
         self._evaluated += 1
         return self._forward()[0]
 
-    def train(self, learning_rate: float) -> StepResult:
+    def set_schedule(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._updates = 0
+
+    def train(self) -> StepResult:
         if len(self.trained_on) + 1 == self._unplug_at_step:
             raise LinkError("/dev/ttyACM0 went away in the middle: the board was unplugged")
         result, error, x = self._forward()
         self.trained_on.append(self._input)
-        self.weights -= np.float32(learning_rate) * np.outer(error, x)
+        rate = learning_rate_at(self._schedule, self._updates)
+        self.weights -= np.float32(rate) * np.outer(error, x)
+        self.rates.append(rate)
+        self._updates += self._accumulation_steps == 1
         return result
 
-    def apply(self, learning_rate: float) -> int:
+    def apply(self) -> int:
         self.applied_at.append(len(self.trained_on))
+        self._updates += 1
         return 1
 
     def read_parameters(self) -> list[bytes]:

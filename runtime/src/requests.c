@@ -137,6 +137,27 @@ static od_failure_t check_model(od_session_t *session) {
     return session->parameters_valid ? OD_FAIL_NONE : OD_FAIL_STATE;
 }
 
+/* The rate that TRAIN or APPLY carries, or without one that of the schedule. */
+static outcome_t take_rate(const od_session_t *session, const uint8_t *payload, uint32_t n,
+                           float *rate) {
+    if (n == 0) {
+        if (!session->scheduled) {
+            return failed(OD_FAIL_SCHEDULE);
+        }
+        const uint32_t step = *session->model->update_steps - session->schedule_start;
+        *rate = od_learning_rate(&session->schedule, step);
+        return done(0);
+    }
+    if (n != 4u) {
+        return failed(OD_FAIL_LENGTH);
+    }
+    if (!is_finite_bits(od_get_u32(payload))) {
+        return failed(OD_FAIL_VALUE);
+    }
+    *rate = od_get_f32(payload);
+    return done(0);
+}
+
 static outcome_t model_failed(int32_t status) {
     return failed_with(status == OD_ERROR_NUMERIC ? OD_FAIL_NUMERIC : OD_FAIL_MODEL, status);
 }
@@ -152,55 +173,45 @@ static outcome_t put_result(od_session_t *session, const od_result_t *result, ui
     return done((uint32_t)(at - payload));
 }
 
-static outcome_t train(od_session_t *session, uint8_t *payload, uint32_t n) {
-    if (n != 4u) {
-        return failed(OD_FAIL_LENGTH);
-    }
-    if (!is_finite_bits(od_get_u32(payload))) {
-        return failed(OD_FAIL_VALUE);
-    }
+/* Trains on the sample at a rate, or without one only evaluates it. */
+static outcome_t run_sample(od_session_t *session, const float *rate, uint8_t *payload) {
     const od_failure_t fail = check_model(session);
     if (fail != OD_FAIL_NONE) {
         return failed(fail);
     }
+    const od_model_t *model = session->model;
     od_result_t result = {0};
     const uint32_t start = ticks(session);
     od_trace_start(&session->trace);
-    const int32_t status = session->model->train(od_get_f32(payload), &result, &session->trace);
+    const int32_t status = rate != NULL ? model->train(*rate, &result, &session->trace)
+                                        : model->evaluate(&result, &session->trace);
     const uint32_t count = ticks(session) - start;
     if (status != OD_OK) {
         return model_failed(status);
     }
-    session->counters.trained++;
+    if (rate != NULL) {
+        session->counters.trained++;
+    } else {
+        session->counters.evaluated++;
+    }
     return put_result(session, &result, count, payload);
+}
+
+static outcome_t train(od_session_t *session, uint8_t *payload, uint32_t n) {
+    float rate = 0.0f;
+    const outcome_t taken = take_rate(session, payload, n, &rate);
+    return taken.fail == OD_FAIL_NONE ? run_sample(session, &rate, payload) : taken;
 }
 
 static outcome_t evaluate(od_session_t *session, uint8_t *payload, uint32_t n) {
-    if (n != 0) {
-        return failed(OD_FAIL_LENGTH);
-    }
-    const od_failure_t fail = check_model(session);
-    if (fail != OD_FAIL_NONE) {
-        return failed(fail);
-    }
-    od_result_t result = {0};
-    const uint32_t start = ticks(session);
-    od_trace_start(&session->trace);
-    const int32_t status = session->model->evaluate(&result, &session->trace);
-    const uint32_t count = ticks(session) - start;
-    if (status != OD_OK) {
-        return model_failed(status);
-    }
-    session->counters.evaluated++;
-    return put_result(session, &result, count, payload);
+    return n == 0 ? run_sample(session, NULL, payload) : failed(OD_FAIL_LENGTH);
 }
 
 static outcome_t apply(od_session_t *session, uint8_t *payload, uint32_t n) {
-    if (n != 4u) {
-        return failed(OD_FAIL_LENGTH);
-    }
-    if (!is_finite_bits(od_get_u32(payload))) {
-        return failed(OD_FAIL_VALUE);
+    float rate = 0.0f;
+    const outcome_t taken = take_rate(session, payload, n, &rate);
+    if (taken.fail != OD_FAIL_NONE) {
+        return taken;
     }
     if (session->model->apply == NULL) {
         return failed(OD_FAIL_UNSUPPORTED);
@@ -211,13 +222,38 @@ static outcome_t apply(od_session_t *session, uint8_t *payload, uint32_t n) {
     }
     const uint32_t start = ticks(session);
     od_trace_start(&session->trace);
-    const int32_t status = session->model->apply(od_get_f32(payload), &session->trace);
+    const int32_t status = session->model->apply(rate, &session->trace);
     const uint32_t count = ticks(session) - start;
     if (status != OD_OK) {
         return model_failed(status);
     }
     (void)od_put_u32(payload, count);
     return done(4);
+}
+
+#define SCHEDULE_BYTES 28u
+
+static outcome_t set_schedule(od_session_t *session, const uint8_t *payload, uint32_t n) {
+    if (n != SCHEDULE_BYTES) {
+        return failed(OD_FAIL_LENGTH);
+    }
+    const od_schedule_t wanted = {
+        .kind = (od_schedule_kind_t)payload[0],
+        .learning_rate = od_get_f32(payload + 4),
+        .warmup_steps = od_get_u32(payload + 8),
+        .total_steps = od_get_u32(payload + 12),
+        .step_every = od_get_u32(payload + 16),
+        .step_factor = od_get_f32(payload + 20),
+    };
+    const bool in_range = wanted.step_factor >= 0.0f && wanted.step_factor <= 1.0f;
+    if (payload[0] > OD_STEP || !is_finite_bits(od_get_u32(payload + 4)) || !in_range ||
+        wanted.step_every == 0) {
+        return failed(OD_FAIL_VALUE);
+    }
+    session->schedule = wanted;
+    session->schedule_start = *session->model->update_steps - od_get_u32(payload + 24);
+    session->scheduled = true;
+    return done(0);
 }
 
 static outcome_t read_counters(const od_session_t *session, uint8_t *payload, uint32_t n) {
@@ -282,6 +318,7 @@ static outcome_t parameters_begin(od_session_t *session, uint32_t n) {
         return failed(OD_FAIL_LENGTH);
     }
     session->parameters_valid = false;
+    session->scheduled = false; /* it counts from the parameters that are about to go */
     return done(0);
 }
 
@@ -313,6 +350,7 @@ static outcome_t reset_model(od_session_t *session, uint32_t n) {
     }
     session->model->reset();
     session->parameters_valid = true;
+    session->scheduled = false;
     return done(0);
 }
 
@@ -337,6 +375,8 @@ static outcome_t dispatch(od_session_t *session, uint8_t type, uint8_t *payload,
         return evaluate(session, payload, n);
     case OD_APPLY:
         return apply(session, payload, n);
+    case OD_SCHEDULE:
+        return set_schedule(session, payload, n);
     case OD_READ_COUNTERS:
         return read_counters(session, payload, n);
     case OD_RESET_COUNTERS:

@@ -41,6 +41,7 @@ static const uint8_t types[] = {
     OD_TRAIN,
     OD_EVALUATE,
     OD_APPLY,
+    OD_SCHEDULE,
     OD_MEMORY,
     OD_READ_COUNTERS,
     OD_RESET_COUNTERS,
@@ -54,7 +55,7 @@ static const uint8_t types[] = {
 };
 
 static uint32_t random_payload(uint8_t *payload) {
-    static const uint32_t lengths[] = {0, 1, 4, 7, 8, 9, 12, 13, 100, OD_LINK_PAYLOAD_BYTES};
+    static const uint32_t lengths[] = {0, 1, 4, 7, 8, 9, 12, 13, 28, 100, OD_LINK_PAYLOAD_BYTES};
     uint32_t n = lengths[draw(sizeof lengths / sizeof lengths[0])];
     if (draw(4) == 0) {
         n = draw(OD_LINK_PAYLOAD_BYTES + 1u);

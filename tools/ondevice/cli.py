@@ -78,7 +78,10 @@ def train(
     steps: opt.StepsOption = None,
     epochs: opt.EpochsOption = None,
     learning_rate: opt.LearningRateOption = None,
-    decay: opt.DecayOption = None,
+    schedule: opt.ScheduleOption = None,
+    warmup_steps: opt.WarmupOption = None,
+    step_every: opt.StepEveryOption = None,
+    step_factor: opt.StepFactorOption = None,
     seed: opt.SeedOption = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between checkpoints (default: an epoch)")
@@ -109,7 +112,10 @@ def train(
                 "steps": steps,
                 "epochs": epochs,
                 "learning_rate": learning_rate,
-                "learning_rate_decay": decay,
+                "learning_rate_schedule": schedule,
+                "warmup_steps": warmup_steps,
+                "learning_rate_step_every": step_every,
+                "learning_rate_step_factor": step_factor,
                 "seed": seed,
                 "checkpoint_every_steps": checkpoint_every,
             },

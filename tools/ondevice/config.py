@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ondevice.errors import UserError
+from ondevice.schedule import Schedule, ScheduleKind
 
 DEFAULT_EPOCHS = 3
 
@@ -62,12 +63,23 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How it is trained. `steps` and `epochs` exclude each other."""
+    """How it is trained.
+
+    `steps` and `epochs` exclude each other. The schedule's steps are updates: samples, divided by
+    `accumulation_steps`. Without `learning_rate_step_every` there are three equal parts.
+    """
 
     steps: int | None = field(default=None, metadata={"minimum": 1})
     epochs: int | None = field(default=None, metadata={"minimum": 1})
     learning_rate: float = field(default=0.01, metadata={"minimum": 0.0, "maximum": 1e6})
-    learning_rate_decay: bool = True
+    learning_rate_schedule: str = field(
+        default="linear", metadata={"allowed": ("constant", "linear", "cosine", "step")}
+    )
+    warmup_steps: int = field(default=0, metadata={"minimum": 0, "maximum": 2**31})
+    learning_rate_step_every: int | None = field(
+        default=None, metadata={"minimum": 1, "maximum": 2**31}
+    )
+    learning_rate_step_factor: float = field(default=0.1, metadata={"minimum": 0.0, "maximum": 1.0})
     seed: int = field(default=0, metadata={"minimum": 0})
     checkpoint_every_steps: int | None = field(default=None, metadata={"minimum": 1})
 
@@ -76,6 +88,19 @@ class TrainingSettings:
         if self.steps is not None:
             return self.steps
         return samples * (self.epochs if self.epochs is not None else DEFAULT_EPOCHS)
+
+    def schedule(self, total_steps: int, accumulation_steps: int = 1) -> Schedule:
+        """Returns the learning rate of a run of `total_steps` training steps."""
+        updates = -(-total_steps // accumulation_steps)
+        every = self.learning_rate_step_every
+        return Schedule(
+            kind=ScheduleKind[self.learning_rate_schedule.upper()],
+            learning_rate=self.learning_rate,
+            total_steps=updates,
+            warmup_steps=self.warmup_steps,
+            step_every=every if every is not None else max(-(-updates // 3), 1),
+            step_factor=self.learning_rate_step_factor,
+        )
 
 
 @dataclass(frozen=True)

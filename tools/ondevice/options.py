@@ -1,7 +1,7 @@
 """Command-line options that several verbs share; those of the model are in `model_options`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,11 +60,37 @@ EpochsOption = Annotated[
 LearningRateOption = Annotated[
     float | None, typer.Option("--lr", min=0.0, help="Learning rate", rich_help_panel=_TRAINING)
 ]
-DecayOption = Annotated[
-    bool | None,
+ScheduleOption = Annotated[
+    Literal["constant", "linear", "cosine", "step"] | None,
     typer.Option(
-        "--lr-decay/--no-lr-decay",
-        help="Let the learning rate fall linearly to 0 (default: yes)",
+        "--lr-schedule",
+        help="How the learning rate goes on after the warm-up (default: linear, to 0)",
+        rich_help_panel=_TRAINING,
+    ),
+]
+WarmupOption = Annotated[
+    int | None,
+    typer.Option(
+        "--warmup-steps",
+        min=0,
+        help="Updates over which the learning rate rises linearly (default: 0)",
+        rich_help_panel=_TRAINING,
+    ),
+]
+StepEveryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--lr-step-every",
+        min=1,
+        help="Of --lr-schedule step: updates between steps (default: a third of the run)",
+        rich_help_panel=_TRAINING,
+    ),
+]
+StepFactorOption = Annotated[
+    float | None,
+    typer.Option(
+        "--lr-step-factor",
+        help="Of --lr-schedule step: what a step multiplies with (default: 0.1)",
         rich_help_panel=_TRAINING,
     ),
 ]

@@ -13,6 +13,7 @@ from ondevice.errors import UserError
 from ondevice.events import Ended, Evaluated, Event, Moment, ParametersRead, Started, StepTrained
 from ondevice.link.device import PAINT_A, PAINT_B
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
+from ondevice.schedule import Schedule, learning_rate_at
 from ondevice_compiler.samples import pack_label, pack_sample
 
 OnEvent = Callable[[Event], None]
@@ -38,13 +39,16 @@ class TrainingDevice(Protocol):
     def write_label(self, data: bytes) -> None:
         """Put one packed label into the model's label."""
 
-    def train(self, learning_rate: float) -> StepResult:
+    def set_schedule(self, schedule: Schedule) -> None:
+        """Have the device compute the learning rate of each update."""
+
+    def train(self) -> StepResult:
         """One forward, backward and update (or accumulation)."""
 
     def evaluate(self) -> StepResult:
         """Forward and loss only."""
 
-    def apply(self, learning_rate: float) -> object:
+    def apply(self) -> object:
         """Update from the accumulated gradient."""
 
     def read_parameters(self) -> Sequence[bytes]:
@@ -128,13 +132,6 @@ def sample_order(samples: int, total_steps: int, seed: int) -> Iterator[tuple[in
         for sample in generator.permutation(samples)[: total_steps - step]:
             step += 1
             yield epoch, int(sample)
-
-
-def learning_rate_at(settings: TrainingSettings, step: int, total_steps: int) -> float:
-    """Returns the learning rate of a step (from 1): constant, or falling linearly towards 0."""
-    if not settings.learning_rate_decay:
-        return settings.learning_rate
-    return settings.learning_rate * (1.0 - (step - 1) / total_steps)
 
 
 def evaluate(
@@ -231,6 +228,8 @@ def run_training(
     if before is not None:
         on_event(before)
 
+    schedule = settings.schedule(total_steps, accumulation_steps)
+    device.set_schedule(schedule)
     device.reset_counters()
     device.paint(PAINT_A)
     memory = MemoryUsage(0, 0)
@@ -245,14 +244,14 @@ def run_training(
                 break
             on_event(measured)
         previous_epoch = epoch
-        learning_rate = learning_rate_at(settings, step + 1, total_steps)
+        learning_rate = learning_rate_at(schedule, step // accumulation_steps)
         sample, label = training[chosen]
         device.write_input(sample)
         device.write_label(label)
-        result = device.train(learning_rate)
+        result = device.train()
         step += 1
         if accumulation_steps > 1 and (step % accumulation_steps == 0 or step == total_steps):
-            device.apply(learning_rate)
+            device.apply()
         losses[step - 1] = result.loss
         correct[step - 1] = result.correct
         if counts_something:

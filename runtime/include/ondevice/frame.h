@@ -7,7 +7,7 @@
 
 #include "ondevice/cobs.h"
 
-#define OD_PROTOCOL_VERSION 1
+#define OD_PROTOCOL_VERSION 2
 
 /* The largest payload, both ways. */
 #ifndef OD_LINK_PAYLOAD_BYTES

@@ -11,6 +11,7 @@ typedef enum {
     OD_TRAIN = 0x10,
     OD_EVALUATE = 0x11,
     OD_APPLY = 0x12,
+    OD_SCHEDULE = 0x13,
     OD_READ_COUNTERS = 0x20,
     OD_RESET_COUNTERS = 0x21,
     OD_MEMORY = 0x22,
@@ -41,11 +42,12 @@ typedef enum {
     OD_FAIL_RANGE = 4,        /* offset and length reach beyond the region or the payload */
     OD_FAIL_READ_ONLY = 5,    /* of the region: always, or outside PARAMETERS_BEGIN and _COMMIT */
     OD_FAIL_STATE = 6,        /* the upload of parameters is incomplete, or none was begun */
-    OD_FAIL_VALUE = 7,        /* an argument that is not a finite number */
+    OD_FAIL_VALUE = 7,        /* an argument that is not a finite number, or out of its range */
     OD_FAIL_NUMERIC = 8,      /* the loss is not finite; nothing was updated */
     OD_FAIL_MODEL = 9,        /* the model returned another error: see detail */
     OD_FAIL_UNSUPPORTED = 10, /* this model or board has no such thing */
-    OD_FAIL_CRC = 11          /* of all parameters: see detail for the device's */
+    OD_FAIL_CRC = 11,         /* of all parameters: see detail for the device's */
+    OD_FAIL_SCHEDULE = 12     /* TRAIN or APPLY without a rate, and no SCHEDULE before */
 } od_failure_t;
 
 typedef enum {

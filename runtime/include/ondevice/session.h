@@ -12,6 +12,7 @@
 #include "ondevice/frame.h"
 #include "ondevice/model.h"
 #include "ondevice/port.h"
+#include "ondevice/schedule.h"
 
 /* Since RESET_COUNTERS, over training steps and evaluations. */
 typedef struct {
@@ -35,6 +36,10 @@ typedef struct {
     uint8_t paint;         /* pattern in the arena */
     od_counters_t counters;
     od_trace_t trace;
+
+    bool scheduled; /* since the parameters were last replaced */
+    od_schedule_t schedule;
+    uint32_t schedule_start; /* the model's update_steps where it began */
 
     od_frame_receiver_t receiver; /* once a request is parsed, its reply is built in here */
     uint32_t wire_bytes;

@@ -22,9 +22,11 @@ from ondevice.link.messages import (
     decode_tensor,
     encode_describe,
     encode_read,
+    encode_schedule,
     encode_write,
 )
 from ondevice.link.transport import Transport
+from ondevice.schedule import Schedule
 
 PAINT_A = 0xA5
 PAINT_B = 0x5A
@@ -101,22 +103,43 @@ class Device:
         """Put one packed label of ``info.label_bytes`` into the model's label."""
         self._write_whole(Region.LABEL, data, self._info.label_bytes)
 
-    def train(self, learning_rate: float) -> StepResult:
+    def set_schedule(self, schedule: Schedule, done_steps: int = 0) -> None:
+        """Let the device compute the learning rate of each update from now on.
+
+        The schedule ends with `reset_model` and `write_parameters`.
+
+        Args:
+            schedule: Over updates, which are fewer than samples where gradients are accumulated.
+            done_steps: Updates of the schedule that are behind already.
+        """
+        try:
+            payload = encode_schedule(schedule, done_steps)
+        except OverflowError as error:
+            raise _beyond_float32(schedule.learning_rate) from error
+        self._channel.request(Request.SCHEDULE, payload)
+
+    def train(self, learning_rate: float | None = None) -> StepResult:
         """Run one training step on the sample and label that were written.
+
+        Args:
+            learning_rate: None: by the schedule.
 
         Raises:
             DeviceError: The loss is not finite (nothing was updated), or an upload of parameters
                 is incomplete.
         """
-        rate = _encode_rate(learning_rate)
+        rate = b"" if learning_rate is None else _encode_rate(learning_rate)
         return decode_result(self._channel.request(Request.TRAIN, rate, computes=True))
 
     def evaluate(self) -> StepResult:
         """Run the forward pass and the loss; changes no parameter."""
         return decode_result(self._channel.request(Request.EVALUATE, computes=True))
 
-    def apply(self, learning_rate: float) -> int:
+    def apply(self, learning_rate: float | None = None) -> int:
         """Update from the accumulated gradient.
+
+        Args:
+            learning_rate: None: by the schedule.
 
         Returns:
             Ticks that it took.
@@ -124,7 +147,7 @@ class Device:
         Raises:
             DeviceError: The model updates at every step.
         """
-        rate = _encode_rate(learning_rate)
+        rate = b"" if learning_rate is None else _encode_rate(learning_rate)
         count = self._channel.request(Request.APPLY, rate, computes=True)
         return int.from_bytes(count, "little")
 
@@ -280,6 +303,8 @@ def _encode_rate(learning_rate: float) -> bytes:
     try:
         return struct.pack("<f", learning_rate)
     except OverflowError as error:
-        raise UserError(
-            f"the learning rate {learning_rate:g} is beyond float32 (3.4e38); lower it"
-        ) from error
+        raise _beyond_float32(learning_rate) from error
+
+
+def _beyond_float32(learning_rate: float) -> UserError:
+    return UserError(f"the learning rate {learning_rate:g} is beyond float32 (3.4e38); lower it")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ondevice.errors import LinkError
+from ondevice.schedule import Schedule
 
 
 class Request(IntEnum):
@@ -17,6 +18,7 @@ class Request(IntEnum):
     TRAIN = 0x10
     EVALUATE = 0x11
     APPLY = 0x12
+    SCHEDULE = 0x13
     READ_COUNTERS = 0x20
     RESET_COUNTERS = 0x21
     MEMORY = 0x22
@@ -56,6 +58,7 @@ class Failure(IntEnum):
     MODEL = 9
     UNSUPPORTED = 10
     CRC = 11
+    SCHEDULE = 12
 
 
 FAILURE_TEXT = {
@@ -66,12 +69,13 @@ FAILURE_TEXT = {
     Failure.READ_ONLY: "the tensor cannot be written now; parameters are written by an upload",
     Failure.STATE: "the board's parameters are incomplete because an upload was cut short; "
     "upload them again or reset the model",
-    Failure.VALUE: "the learning rate is not a finite number",
+    Failure.VALUE: "the learning rate is not a finite number, or its schedule is out of range",
     Failure.NUMERIC: "the loss is not a finite number; nothing was updated. "
     "Lower the learning rate or look for bad values in the data",
     Failure.MODEL: "the model reported an error",
     Failure.UNSUPPORTED: "this model or board does not support it",
     Failure.CRC: "the parameters on the board are not those that were sent; upload them again",
+    Failure.SCHEDULE: "no learning-rate schedule was set since the parameters were replaced",
 }
 
 
@@ -218,6 +222,7 @@ _COUNTERS = struct.Struct("<IIIdQQ")
 _MEMORY = struct.Struct("<II")
 _TENSOR = struct.Struct("<IB")
 _ERROR = struct.Struct("<BBHi")
+_SCHEDULE = struct.Struct("<B3xfIIIfI")
 _ADDRESS = struct.Struct("<BBHI")
 ADDRESS_BYTES = _ADDRESS.size
 
@@ -318,3 +323,20 @@ def encode_read(region: Region, index: int, offset: int, length: int) -> bytes:
 def encode_describe(region: Region, index: int) -> bytes:
     """Payload of DESCRIBE."""
     return struct.pack("<BBH", region, 0, index)
+
+
+def encode_schedule(schedule: Schedule, done_steps: int) -> bytes:
+    """Payload of SCHEDULE.
+
+    Raises:
+        OverflowError: The learning rate is beyond float32.
+    """
+    return _SCHEDULE.pack(
+        schedule.kind,
+        schedule.learning_rate,
+        schedule.warmup_steps,
+        schedule.total_steps,
+        schedule.step_every,
+        schedule.step_factor,
+        done_steps,
+    )
