@@ -62,7 +62,11 @@ class RealMachine(Machine):
         if not self._is_real(step):
             super()._update(step, total, unit)
             return
-        real = 1 / self._real_scale(step.inputs[0])
+        fold = self._real_scale(step.inputs[0])
+        if "g_channels" in step.attributes:
+            channels = self.program.tensor(step.inputs[0]).shape[-1:]
+            fold = np.broadcast_to(fold, channels)[list(step.attributes["g_channels"])]
+        real = 1 / fold
         if step.op == "conv2d_dw":
             real = real * self._real_scale(step.inputs[1])
         each = self._by_channel(real.astype(np.float32) * self._unit_of(step), total)

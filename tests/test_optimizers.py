@@ -13,6 +13,7 @@ from native_model import NativeModel
 from ondevice_compiler import CompileOptions
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.samples import pack_sample
+from ondevice_compiler.scheme import UpdateScheme
 from sequence_networks import SEQUENCE_NETWORKS
 from sequence_reference import SequenceMachine
 from small_networks import NETWORKS, Compilation, compiled_network, labels
@@ -20,6 +21,7 @@ from test_gradients import as_stored, torch_loss
 
 STEPS = 24
 EVERY = NETWORKS | SEQUENCE_NETWORKS
+PART = UpdateScheme.of("part", [], {"depthwise.weight": (1, 4, 5), "head.weight": (0, 6)})
 RULES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
     "adam, decay": {"optimizer": "adam", "weight_decay": 0.3, "beta1": 0.8, "epsilon": 1e-3},
@@ -34,7 +36,9 @@ RULES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def made(name: str, rule: str, dtype: str = "int8", scheme: str = "full") -> Compilation:
+def made(
+    name: str, rule: str, dtype: str = "int8", scheme: str | UpdateScheme = "full"
+) -> Compilation:
     """A network compiled with a rule; once for all tests."""
     return compiled_network(EVERY[name], dtype=dtype, scheme=scheme, **RULES[rule])
 
@@ -89,12 +93,13 @@ def test_float_weights_follow_torch_optim(rule: str) -> None:
     ("name", "rule", "scheme"),
     [
         ("wearer", "momentum, decay, value", "full"),
+        ("wearer", "adam", PART),
         ("groups", "adam, all", "full"),  # With float32 parameters.
         *(("perceptron", rule, "full") for rule in RULES),
     ],
 )
 def test_int8_updates_with_real_gradients_equal_the_reference_bit_for_bit(
-    name: str, rule: str, scheme: str
+    name: str, rule: str, scheme: str | UpdateScheme
 ) -> None:
     options, compilation = RULES[rule], made(name, rule, scheme=scheme)
     native, program = compilation.native(), compilation.program

@@ -45,7 +45,7 @@ def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
 
     gradient = program.tensor(step.inputs[0])
     fraction = 1 if kind == "sgd" else STATE_FRACTION[target.dtype]
-    unit = k.table("unit", (_unit(step, program, gradient) * fraction).astype(np.float32))
+    unit = k.table("unit", (_unit(step, program) * fraction).astype(np.float32))
     rate = k.rate(gradient.name, step.attributes.get("factor", 1.0))
     suffix = "q88" if target.dtype == "int16" else "i32"
     parameter = k.tensor("parameter", target, written=True)
@@ -129,11 +129,17 @@ def _integer_step(
     return parameter, T.cast(moved, target.dtype), indices
 
 
-def _unit(step: Step, program: Program, gradient: Tensor) -> Any:
-    """Parameter units per accumulator unit, per output channel, for a rate of 1."""
-    fold = fold_of(program, gradient.name)
+def _fold(step: Step, program: Program) -> Any:
+    """Fold of the step's output gradient, by the parameter's channels."""
+    fold = fold_of(program, step.inputs[0])
     if "g_channels" in step.attributes and len(fold) > 1:
         fold = fold[list(step.attributes["g_channels"])]
+    return fold
+
+
+def _unit(step: Step, program: Program) -> Any:
+    """Parameter units per accumulator unit, per output channel, for a rate of 1."""
+    fold = _fold(step, program)
     parameter = program.tensor(step.attributes["parameter"])
     assert parameter.quantization is not None
     own = parameter.quantization.scales
@@ -148,7 +154,7 @@ def _unit(step: Step, program: Program, gradient: Tensor) -> Any:
 
 def _real_unit(step: Step, program: Program) -> Any:
     """Real gradient of one accumulator unit per channel, in units of the output gradient."""
-    fold = fold_of(program, step.inputs[0])
+    fold = _fold(step, program)
     if step.op != "conv2d_dw":
         return 1.0 / fold
     x = program.tensor(step.inputs[1])
