@@ -11,7 +11,7 @@ TEST_STAMP := $(VENV)/.test-installed
 C_SOURCES := $(shell find runtime firmware tests/c -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help train test lint format results lock clean tools
+.PHONY: help train test lint format results search lock clean tools
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,6 +35,9 @@ format: $(TEST_STAMP)  ## format Python and C
 
 results: $(RUN_STAMP)  ## measure every scheme on the host board, write docs/results.md
 	$(BIN)/python benchmarks/results.py
+
+search: $(RUN_STAMP)  ## find the demo's best update scheme in 9 KB, see docs/search.md
+	$(BIN)/ondevice search --ram 9K --epochs 10 $(ARGS)
 
 lock: $(TEST_STAMP)  ## write the lock files from what is installed
 	$(BIN)/python tools/lock_requirements.py

@@ -20,8 +20,7 @@ def analysis(name: str, dtype: str) -> Analysis:
     ("name", "dtype", "scheme", "optimizer"),
     [
         ("wearer", "int8", "full", "momentum"),
-        ("wearer", "int8", "bias", "sgd"),
-        ("pools", "float32", "last-2", "sgd"),
+        ("perceptron", "float32", "bias", "sgd"),
     ],
 )
 def test_ram_and_macs_of_a_planned_scheme_are_those_of_the_manifest(

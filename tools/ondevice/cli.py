@@ -22,6 +22,7 @@ from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
 from ondevice.model_options import Section, with_model_options
 from ondevice.report import summary_table
+from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare, train_once
 from ondevice.sources import compile_request, load_sources
 from ondevice.target import board_budget, build_for, target_board
@@ -314,6 +315,13 @@ def info(
         return
     for line in describe(subject):
         print(line)
+
+
+app.command(
+    epilog="Examples:\n\n"
+    "  ondevice search --ram 9K\n\n"
+    "  ondevice search --model net.onnx --data mine.npz --ram 96K --macs 20M --epochs 5"
+)(search)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from ondevice.config import ModelSettings
 from ondevice.errors import UserError
 
 if TYPE_CHECKING:
-    from ondevice_compiler import CompiledModel, CompileOptions
+    from ondevice_compiler.compile import Analysis, CompiledModel, CompileOptions
 
 MANIFEST_FORMAT = 1
 _KEYS = (
@@ -115,17 +116,34 @@ def compile_to_cache(request: CompileRequest, cache: Path) -> ModelDirectory:
 def run_compiler(request: CompileRequest) -> "CompiledModel":
     """Compiles in memory; see `compile_to_cache`."""
     _model_bytes(request.model)
+    _require_compiler()
+    from ondevice_compiler.compile import compile_model
+
+    return compile_model(
+        request.model, request.calibration_x, request.calibration_y, compile_options(request)
+    )
+
+
+def analyse_model(request: CompileRequest) -> "Analysis":
+    """Does what all update schemes of a model share; see `ondevice_compiler.compile.analyse`."""
+    _model_bytes(request.model)
+    _require_compiler()
+    from ondevice_compiler.compile import analyse
+
+    return analyse(
+        request.model, request.calibration_x, request.calibration_y, compile_options(request)
+    )
+
+
+def _require_compiler() -> None:
     # TVM takes seconds to import, and is an extra: only where something is really compiled.
     try:
-        from ondevice_compiler import compile_model
+        import_module("ondevice_compiler.compile")
     except ImportError as error:
         raise UserError(
             f"compiling a model needs the compiler extra ({error}): "
             "pip install 'ondevice-training[compiler]', or give --model a compiled directory"
         ) from error
-    return compile_model(
-        request.model, request.calibration_x, request.calibration_y, compile_options(request)
-    )
 
 
 def compile_options(request: CompileRequest) -> "CompileOptions":

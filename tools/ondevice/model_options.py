@@ -63,8 +63,8 @@ OPTIONS = {
 def with_model_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Gives a verb all model options; it receives them as one `Section` called `model`."""
     own = inspect.signature(verb)
-    others = [parameter for name, parameter in own.parameters.items() if name != "model"]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    kind = inspect.Parameter.KEYWORD_ONLY  # so that one without a default may stand anywhere
+    others = [p.replace(kind=kind) for name, p in own.parameters.items() if name != "model"]
     added = [
         inspect.Parameter(_PREFIX + key, kind, default=None, annotation=annotation)
         for key, annotation in OPTIONS.items()
