@@ -17,6 +17,7 @@ from ondevice import cli, session
 from ondevice.checkpoint import load_checkpoint
 from ondevice.link.device import Device
 from ondevice.target import OpenTarget
+from ondevice_compiler.model_files import MODEL_SUFFIXES
 from toy_training import ToyDevice, toy_manifest, write_toy_data
 
 Invoke = Callable[..., int]
@@ -268,6 +269,7 @@ from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport
 from ondevice.link.device import Device
 from ondevice.target import OpenTarget
+from ondevice_compiler.model_files import MODEL_SUFFIXES
 program = sys.argv.pop(1)
 session.target_board = lambda settings, connect=True: None
 session.open_target = lambda *_: OpenTarget(Device(ProcessTransport([program])), None)
@@ -343,3 +345,14 @@ def _wait_for_lines(process: "subprocess.Popen[str]", folder: Path, count: int) 
 def _plug_in(monkeypatch: pytest.MonkeyPatch, toy: ToyDevice) -> None:
     monkeypatch.setattr(session, "target_board", lambda settings, connect=True: None)
     monkeypatch.setattr(session, "open_target", lambda *_: OpenTarget(cast(Device, toy), None))
+
+
+@pytest.mark.parametrize("suffix", MODEL_SUFFIXES)
+def test_every_kind_of_model_that_the_compiler_loads_gets_as_far_as_its_loader(
+    device: ToyDevice, invoke: Invoke, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    Path(f"broken{suffix}").write_bytes(b"nothing")
+    assert invoke("compile", "--model", f"broken{suffix}", "--data", "data.npz") == 1
+    error = capsys.readouterr().err
+    assert f"broken{suffix}" in error
+    assert "unknown kind" not in error

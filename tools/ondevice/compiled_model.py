@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ondevice.config import ModelSettings
 from ondevice.errors import UserError
+from ondevice_compiler.model_files import MODEL_SUFFIXES
 
 if TYPE_CHECKING:
     from ondevice_compiler.compile import Analysis, CompiledModel, CompileOptions
@@ -216,10 +217,10 @@ def _optimizer_facts(settings: ModelSettings) -> dict[str, object]:
 
 
 def _model_bytes(path: Path) -> bytes:
-    if path.suffix not in (".onnx", ".pt2"):
+    if path.suffix not in MODEL_SUFFIXES:
         raise UserError(
-            f"{path}: unknown kind of model; allowed: .onnx, .pt2 (torch.export), "
-            "or a directory written by `ondevice compile`"
+            f"{path}: unknown kind of model; allowed: {', '.join(MODEL_SUFFIXES)} "
+            "(docs/models.md), or a directory written by `ondevice compile`"
         )
     try:
         return path.read_bytes()

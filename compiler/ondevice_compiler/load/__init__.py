@@ -7,8 +7,7 @@ from typing import Any
 
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.load.normal_form import LoadedModel, normalize
-
-LOADERS = (".onnx", ".pt2", ".tflite", ".pkl")
+from ondevice_compiler.model_files import MODEL_SUFFIXES
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -38,7 +37,7 @@ def load_model(path: Path) -> LoadedModel:
 
         return load_tiny_training(path)
     raise UserError(
-        f"model file {path} ends in '{path.suffix}'; allowed: {', '.join(LOADERS)} "
+        f"model file {path} ends in '{path.suffix}'; allowed: {', '.join(MODEL_SUFFIXES)} "
         "(torch: torch.export.save(torch.export.export(model, (x,)), 'model.pt2'))"
     )
 
