@@ -44,7 +44,8 @@ class RealMachine(Machine):
     def train(self, x: NDArray[np.int8], label: Any, learning_rate: float) -> None:
         """One sample; where no later `apply` is needed, also what `apply` does."""
         super().train(x, label, learning_rate)
-        if not any(step.attributes.get("factor", 1.0) < 1.0 for step in self.program.steps):
+        updates = [step for step in self.program.steps if step.phase == "update"]
+        if not any(step.attributes.get("factor", 1.0) < 1.0 for step in updates):
             self.apply()
 
     def apply(self) -> None:

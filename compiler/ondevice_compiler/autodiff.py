@@ -205,6 +205,7 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
         output=output,
         loss=loss,
         gradients=gradients,
+        inserted=loaded.inserted,
     )
     return _Converted(program, names)
 

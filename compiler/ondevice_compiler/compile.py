@@ -25,7 +25,7 @@ from ondevice_compiler.lower import lower
 from ondevice_compiler.plan import Plan
 from ondevice_compiler.samples import to_memory_order
 from ondevice_compiler.schedule import Schedule, schedule
-from ondevice_compiler.scheme import UpdateScheme, resolve_scheme
+from ondevice_compiler.scheme import UpdateScheme, prepare, resolve_scheme
 from ondevice_compiler.updates import Optimizer
 
 STAGES = (
@@ -215,7 +215,10 @@ def analyse(
     options: CompileOptions,
     on_stage: OnStage = _ignore,
 ) -> Analysis:
-    """Loads, differentiates and calibrates; see `compile_model`. Good for every scheme.
+    """Loads, differentiates and calibrates; see `compile_model`.
+
+    Good for every scheme, but for those that add layers (`bn`, `tinytl`): each for itself.
+
 
     Raises:
         UserError: Anything wrong with the model, the data or the options.
@@ -227,6 +230,7 @@ def analyse(
     loaded = load_model(model) if isinstance(model, Path) else load_module(model, _example(samples))
     if options.head is not None:
         loaded = replace_head(loaded, options.head)
+    loaded = prepare(loaded, options.scheme)
     stages["load"] = loaded.module.script(show_meta=False)
     on_stage("autodiff")
     loss: Any = options.loss

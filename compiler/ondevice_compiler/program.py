@@ -138,6 +138,7 @@ class Program:
         loss: "cross_entropy", "binary_cross_entropy" or "mse".
         gradients: Trainable parameter -> tensor that holds its gradient (empty once updates
             have been fused).
+        inserted: Layers that the update scheme added to the model.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Program:
     output: str
     loss: str
     gradients: Mapping[str, str] = field(default_factory=dict)
+    inserted: tuple[str, ...] = ()
 
     @property
     def integer(self) -> bool:

@@ -142,8 +142,24 @@ def _quantize_activations(
             continue
         quantization = input_quantization if producer is None else _kept(producer)
         if quantization is None:
-            quantization = _calibrated_range(calibration.low[name], calibration.high[name])
+            quantization = _calibrated_range(*_range_of(name, program, calibration))
         tensors[name] = replace(tensor, dtype="int8", quantization=quantization)
+
+
+def _range_of(name: str, program: Program, calibration: Calibration) -> tuple[float, float]:
+    """Measured range of an activation.
+
+    A map that is 0 on all calibration data has none: the end of a lite residual, which starts at 0
+    and will grow, to either side. It gets that of the sum which it enters.
+    """
+    entered = name
+    while calibration.low[entered] == calibration.high[entered] == 0.0:
+        readers = [step for step in program.consumers(entered) if step.phase == "forward"]
+        if len(readers) != 1 or readers[0].op not in ("upsample2d", "add"):
+            break
+        entered = readers[0].outputs[0]
+    low, high = calibration.low[entered], calibration.high[entered]
+    return (low, high) if entered == name else (-max(-low, high), max(-low, high))
 
 
 def _kept(producer: Step) -> Quantization | None:

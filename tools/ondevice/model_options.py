@@ -34,7 +34,8 @@ OPTIONS = {
     "scheme": _option(
         str,
         "--scheme",
-        "What is updated: full, last, last-K, bias, bias-only or sparse:FILE.toml (default: full)",
+        "What is updated: full, last, last-K, bias, bias-only, bn, tinytl or sparse:FILE.toml "
+        "(default: full)",
     ),
     "dtype": _option(Literal["int8", "float32"], "--dtype", "Arithmetic (default: int8)"),
     "loss": _option(

@@ -10,8 +10,8 @@ The normal form has only our own operators on feature maps of shape [1, H, W, C]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -23,6 +23,7 @@ from tvm import relax
 import ondevice_compiler.ops  # noqa: F401  (registers the operators)
 from ondevice_compiler.curve import Curve
 from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
+from ondevice_compiler.load.batch_norm import BatchNorm
 from ondevice_compiler.ops.operator import call, shape_of
 from ondevice_compiler.program import Quantization
 
@@ -43,6 +44,8 @@ class LoadedModel:
         source: Name of the file or class, for messages.
         input_quantization: Of an int8 input whose scale the file fixes; None: calibrated.
         frozen: Names of parameters that are constants of the model and never trained.
+        batch_norms: Layer -> the batch norm that was folded into it.
+        inserted: Layers that the update scheme added to the model.
     """
 
     module: tvm.IRModule
@@ -52,6 +55,8 @@ class LoadedModel:
     source: str
     input_quantization: Quantization | None = None
     frozen: frozenset[str] = frozenset()
+    batch_norms: Mapping[str, BatchNorm] = field(default_factory=dict)
+    inserted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Convolution:
     padding: tuple[int, int, int, int]
     groups: int
     frozen: bool = False
+    norm: BatchNorm | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ class Normalizer:
         self._clips: dict[tuple[Any, tuple[float, float]], Any] = {}
         self._curves: dict[tuple[Any, Curve], Any] = {}
         self.frozen: set[str] = set()
+        self.batch_norms: dict[str, BatchNorm] = {}
 
     def emit(self, name: str, *arguments: Any, **attributes: Any) -> Any:
         """Emits one of our operators."""
@@ -153,6 +160,8 @@ class Normalizer:
         bias = self.parameter(f"{node.name}.bias", node.bias)
         if node.frozen:
             self.frozen |= {weight.name, bias.name}
+        if node.norm is not None and node.norm.is_in(node.weight, node.bias):
+            self.batch_norms[weight.name.removesuffix(".weight")] = node.norm
         return self.emit(
             "conv2d",
             self.materialize(node.feature).expression,
@@ -250,6 +259,7 @@ def normalize(module: tvm.IRModule, source: str, unknown: Sequence[str] = ()) ->
         input_axes,
         source,
         frozen=frozenset(normalizer.frozen),
+        batch_norms=normalizer.batch_norms,
     )
 
 

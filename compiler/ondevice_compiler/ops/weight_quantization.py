@@ -15,6 +15,7 @@ Q88_HALF = 128  # Makes the high byte of a Q8.8 weight its rounded value.
 Q88_MAXIMUM = 127 * 256 + 255
 SMALLEST_SCALE = 1e-9
 CHANNEL_FLOOR = 1e-3  # Of the largest channel: an all-zero channel must still be able to learn.
+SINGLE_HEADROOM = 127 / 64  # A channel's only weight must be able to grow; 64 steps are exact.
 LARGEST_PRODUCT = 255 * 127  # Of an activation less its zero point, and a weight.
 
 
@@ -36,6 +37,8 @@ def quantize_weight_and_bias(
     x, weight, bias = (tensors[name] for name in step.inputs[:3])
     parts = weight_tensors(step, tensors)
     real = np.asarray(whole_values(parts, values), np.float64)
+    if real[0].size == 1:
+        headroom = max(headroom, SINGLE_HEADROOM)
     headroom = headroom if weight.trainable else 1.0
     scale = _scales(real, step.attributes.get("w_scale")) * headroom
     units = real / scale.reshape(-1, *[1] * (real.ndim - 1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ondevice_compiler.load.batch_norm import BatchNorm
 from ondevice_compiler.load.normal_form import UNKNOWN, Convolution, Feature, Named, Normalizer
 from ondevice_compiler.load.rules.rule import (
     Rule,
@@ -89,8 +90,6 @@ def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         return reject(n, "batch_norm of a constant, or with computed statistics")
     if x.axes[axis] != "C":
         return reject(n, f"batch_norm over the axis {x.axes[axis] or '1'}")
-    gamma, beta, mean, variance = (np.asarray(c, np.float64) for c in constants)
-    factor = gamma / np.sqrt(variance + float(node.attrs.epsilon))
     conv = x.pending
     if conv is None or x.clip is not None:
         name = named.name if isinstance(named, Named) else f"norm{len(n.parameters) // 2}"
@@ -98,11 +97,11 @@ def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         source = n.materialize(x)
         conv = Convolution(source, name, ones, zeros, (1, 1), (0, 0, 0, 0), x.shape[3])
         x = Feature(None, x.axes, x.shape)
-    folded = replace(
-        conv,
-        weight=(conv.weight * factor[:, None, None, None]).astype(np.float32),
-        bias=((conv.bias - mean) * factor + beta).astype(np.float32),
-    )
+    own = named.name if isinstance(named, Named) else ""
+    epsilon = float(node.attrs.epsilon)
+    norm = BatchNorm.after(own, conv.weight, conv.bias, constants, epsilon)
+    weight, bias = norm.folded()
+    folded = replace(conv, weight=weight, bias=bias, norm=norm)
     return (replace(x, pending=folded), None, None)
 
 
