@@ -10,19 +10,26 @@ from small_networks import CLASSES, Network
 
 
 class Decoder(nn.Module):  # type: ignore[misc]
-    """Down and up again; the upsampled map meets the one it came from."""
+    """Down and up again by every means; parts are cut, padded and joined."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(2, 6, 3, padding=1)
-        self.down = nn.Conv2d(6, 6, 3, stride=(2, 3), padding=1)
-        self.fc = nn.Linear(6, CLASSES)
+        self.down = nn.Conv2d(6, 6, 3, stride=(2, 3))
+        self.left = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
+        self.right = nn.ConvTranspose2d(2, 3, (2, 4), stride=(2, 1), padding=(0, 1))
+        self.last = nn.Conv2d(9, 4, 1)
+        self.fc = nn.Linear(4, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.stem(x))
-        y = F.relu(self.down(x))
+        y = F.relu(self.down(F.pad(x, (1, 1, 0, 1))))
         x = x + F.interpolate(y, scale_factor=(2, 3), mode="nearest")
-        return self.fc(x.mean((2, 3)))
+        x = F.max_pool2d(x, 2, 2, ceil_mode=True)
+        a, b = torch.split(x, [4, 2], dim=1)
+        a, b = F.relu(self.left(a))[:, :, 1:-1], self.right(b)[:, :, :-2]
+        x = torch.cat([a[:, :, :, 1:8], F.pad(b, (0, 1), value=0.5)], dim=1)
+        return self.fc(F.relu(self.last(x)).mean((2, 3)))
 
 
 class Functions(nn.Module):  # type: ignore[misc]

@@ -9,8 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from integer_arithmetic import encode_factor, requantize, round_shift
-from integer_reference import Machine
+from integer_arithmetic import (
+    LARGEST,
+    Integers,
+    encode_factor,
+    encode_factors,
+    requantize,
+    round_shift,
+)
+from integer_reference import Machine, Slide, group_channels, slide
 from ondevice_compiler.program import Step
 
 OPERATORS: dict[str, Callable[..., torch.Tensor]] = {
@@ -112,3 +119,93 @@ class ElementwiseMachine(Machine):
         _, height, width, channels = self.program.tensor(step.outputs[0]).shape
         blocks = self._value(step.inputs[0]).reshape(1, height, rows, width, columns, channels)
         self._store(step, blocks.sum(axis=(2, 4)))
+
+    # Rearranging.
+
+    def _in_scale_of(self, name: str, target: str) -> Integers:
+        """Values of one tensor in the integers of another, before the zero point."""
+        if self._real_scale(name)[0] == self._real_scale(target)[0]:
+            return self._centred(name)
+        factor = encode_factor(float(self._real_scale(name)[0] / self._real_scale(target)[0]))
+        return requantize(self._centred(name), *factor)
+
+    def _concat(self, step: Step) -> None:
+        y = step.outputs[0]
+        parts = [self._in_scale_of(name, y) for name in step.inputs]
+        self._write(y, self._bounded(step, np.concatenate(parts, step.attributes["axis"])))
+
+    def _pad(self, step: Step) -> None:
+        x, y = step.inputs[0], step.outputs[0]
+        value = int(np.rint(step.attributes["value"] / self._real_scale(y)[0]))
+        sides = list(zip(step.attributes["before"], step.attributes["after"], strict=True))
+        inner = self._in_scale_of(x, y)
+        self._write(y, self._bounded(step, np.pad(inner, sides, constant_values=value)))
+
+    def _box(self, step: Step, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        begin = step.attributes["begin"]
+        return tuple(slice(b, b + extent) for b, extent in zip(begin, shape, strict=True))
+
+    def _slice(self, step: Step) -> None:
+        box = self._box(step, self.program.tensor(step.outputs[0]).shape)
+        self._write(step.outputs[0], self._value(step.inputs[0])[box])
+
+    def _crop_gradient(self, step: Step) -> None:
+        box = self._box(step, self.program.tensor(step.outputs[0]).shape)
+        self._store(step, self._value(step.inputs[0])[box])
+
+    def _slice_gradient(self, step: Step) -> None:
+        gradient = self._value(step.inputs[0])
+        total = np.zeros(self.program.tensor(step.outputs[0]).shape, np.int64)
+        total[self._box(step, gradient.shape)] = gradient
+        self._store(step, total)
+
+    # Transposed convolutions: the window slides over the larger map.
+
+    def _transposed(self, step: Step, large: str, small: str, weight: tuple[int, ...]) -> Slide:
+        shapes = [self.program.tensor(name).shape for name in (large, small)]
+        return slide(step, shapes[0], shapes[1], weight[1:3])
+
+    def _conv2d_transpose(self, step: Step) -> None:
+        x, w, b = step.inputs
+        y = step.outputs[0]
+        weight, source = self._weight(w), self._centred(x)[0]
+        window = self._transposed(step, y, x, weight.shape)
+        full = window.blank(weight.shape[0], 0)
+        for output in range(weight.shape[0]):
+            seen = group_channels(weight.shape, step.attributes["groups"], output)
+            for kh, kw, where in window.positions():
+                full[where][..., output] += source[..., seen] @ weight[output, kh, kw]
+        total = window.cropped(full) + self._value(b)
+        assert np.abs(total).max() <= LARGEST
+        real = self._real_scale(x) * self._real_scale(w)
+        if self.program.tensor(y).dtype == "float32":
+            self.values[y] = total.astype(np.float32) * real.astype(np.float32)
+            return
+        factors = encode_factors(real / self._real_scale(y), weight.shape[0])
+        self._write(y, self._bounded(step, requantize(total, *factors)))
+
+    def _conv2d_transpose_dx(self, step: Step) -> None:
+        g, w = step.inputs[:2]
+        out, weight = step.outputs[0], self._weight(w)
+        window = self._transposed(step, g, out, weight.shape)
+        gradient = window.padded(self._value(g)[0], 0)
+        total = np.zeros(self.program.tensor(out).shape[1:], np.int64)
+        for output in range(weight.shape[0]):
+            seen = group_channels(weight.shape, step.attributes["groups"], output)
+            for kh, kw, where in window.positions():
+                total[..., seen] += gradient[where][..., output, None] * weight[output, kh, kw]
+        self._store(step, total)
+
+    def _conv2d_transpose_dw(self, step: Step) -> None:
+        g, x = step.inputs[:2]
+        shape = tuple(step.attributes["shape"])
+        window = self._transposed(step, g, x, shape)
+        gradient, source = window.padded(self._value(g)[0], 0), self._centred(x)[0]
+        total = np.zeros(shape, np.int64)
+        for output in range(shape[0]):
+            seen = group_channels(shape, step.attributes["groups"], output)
+            for kh, kw, where in window.positions():
+                product = gradient[where][..., output, None] * source[..., seen]
+                total[output, kh, kw] = product.sum(axis=(0, 1))
+        own = self._real_scale(step.attributes["parameter"])
+        self._update(step, total, 256 * self._real_scale(x) / (self._real_scale(g) * own))

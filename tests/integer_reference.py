@@ -314,7 +314,7 @@ class Machine:
         source, target = step.inputs[0], step.outputs[0]
         delayed = self.scales[target]
         shape = self.program.tensor(target).shape
-        inner = np.ones(1) if step.op == "conv2d_dx" else self._real_scale(source)
+        inner = np.ones(1) if step.op.endswith("_dx") else self._real_scale(source)
         real = self._real_scale(target) * factor / inner
         multiplier, shift = encode_factors(real, shape[-1])
         shift = shift - (self._exponent(source) - delayed.exponent)

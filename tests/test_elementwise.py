@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from elementwise_networks import ELEMENTWISE
 from integer_elementwise import ElementwiseMachine
@@ -32,10 +34,23 @@ from ondevice_compiler.curve import (
     gelu_tanh,
     parse,
 )
+from ondevice_compiler.program import Tensor
 from ondevice_compiler.samples import pack_sample
 from small_networks import compiled_network, labels
 from test_gradients import as_stored, step_gradients, torch_loss
-from test_integer_kernels import FEW, Draw, activation, batch, bounds, case, check, gradient, masked
+from test_integer_kernels import (
+    FEW,
+    Draw,
+    activation,
+    batch,
+    bounds,
+    case,
+    check,
+    gradient,
+    layer,
+    masked,
+    updated,
+)
 from test_loader import export, listing
 
 CURVES: dict[str, Curve] = {
@@ -70,6 +85,16 @@ STEPS = 12
 RATE = 0.05
 
 
+def transposed_last(module: Any, parameter: str, value: torch.Tensor) -> torch.Tensor:
+    """A transposed convolution's [I, O/groups, ...] as the [O, I/groups, ...] of a convolution."""
+    layer = module.get_submodule(parameter.rpartition(".")[0])
+    if not isinstance(layer, nn.ConvTranspose2d) or value.ndim != 4:
+        return value
+    groups = layer.groups
+    grouped = value.reshape(groups, value.shape[0] // groups, *value.shape[1:]).transpose(1, 2)
+    return grouped.reshape(-1, value.shape[0] // groups, *value.shape[2:])
+
+
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_float_gradients_equal_autograd(name: str) -> None:
     native = compiled_network(ELEMENTWISE[name], dtype="float32").native()
@@ -83,7 +108,7 @@ def test_float_gradients_equal_autograd(name: str) -> None:
         parameters = dict(module.named_parameters())
         assert set(found) == set(parameters)
         for key, slope in found.items():
-            expected = as_stored(parameters[key].grad, slope.shape)
+            expected = as_stored(transposed_last(module, key, parameters[key].grad), slope.shape)
             largest = float(np.abs(expected).max())
             assert largest > 0, f"{key}: nothing to compare"
             np.testing.assert_allclose(slope, expected, 1e-4, 2e-5 * largest, err_msg=key)
@@ -186,9 +211,78 @@ def of_two_maps(draw: Draw) -> Case:
     return case(draw, one_step(make_step(op, inputs, ["out"], **how), tensors))
 
 
+@st.composite
+def boxes(draw: Draw) -> Case:
+    """Slices, pads and crops: a small box and the large map around it."""
+    small = (1, draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3)))
+    before = (0, *(draw(st.integers(0, 2)) for _ in range(3)))
+    after = (0, *(draw(st.integers(0, 2)) for _ in range(3)))
+    large = tuple(np.add(np.add(before, small), after).tolist())
+    op = draw(st.sampled_from(["slice", "pad", "slice_gradient", "crop_gradient"]))
+    if op == "slice":
+        tensors = [activation(draw, "x", large), activation(draw, "y", small)]
+        return case(draw, one_step(make_step(op, "x", "y", begin=before), tensors))
+    if op == "pad":
+        x, y = activation(draw, "x", small), activation(draw, "y", large)
+        y = replace(y, quantization=draw(st.sampled_from([x.quantization, y.quantization])))
+        sides = {"before": before, "after": after, "value": draw(st.sampled_from([0.0, 0.7]))}
+        return case(draw, one_step(make_step(op, "x", "y", **sides), [x, y]))
+    shapes = (small, large) if op == "slice_gradient" else (large, small)
+    mask, how = masked(draw, shapes[1])
+    tensors = [gradient(draw, "g", shapes[0], False), *mask, gradient(draw, "out", shapes[1])]
+    step = make_step(op, [t.name for t in tensors[:-1]], ["out"], begin=before, **how)
+    return case(draw, one_step(step, tensors))
+
+
+@st.composite
+def joins(draw: Draw) -> Case:
+    axis, common = draw(st.integers(1, 3)), [1, *(draw(st.integers(1, 4)) for _ in range(3))]
+    extents = draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    shapes = [(*common[:axis], extent, *common[axis + 1 :]) for extent in extents]
+    parts = [activation(draw, f"x{index}", shape) for index, shape in enumerate(shapes)]
+    y = activation(draw, "y", (*common[:axis], sum(extents), *common[axis + 1 :]))
+    step = make_step("concat", [part.name for part in parts], "y", axis=axis)
+    return case(draw, one_step(step, [*parts, y]))
+
+
+@st.composite
+def transposed_convolutions(draw: Draw) -> Case:
+    """A layer whose window slides over its output, and its gradients."""
+    geometry, groups, weight = layer(draw)
+    outputs, inputs = weight.shape[0], groups * weight.shape[3]
+    small, large = geometry.target(inputs), geometry.source(outputs)
+    op = draw(st.sampled_from(["conv2d_transpose", "conv2d_transpose_dx", "conv2d_transpose_dw"]))
+    attributes: dict[str, Any] = {"groups": groups, **geometry.attributes}
+    if op == "conv2d_transpose":
+        y = activation(draw, "y", large)
+        if draw(st.integers(0, 3)) == 0:
+            y = Tensor("y", large, "float32", "activation")
+        bias = Tensor("b", (outputs,), "int32", "parameter")
+        attributes |= bounds(draw) if y.dtype == "int8" else {}
+        step = make_step(op, "xwb", "y", **attributes)
+        return case(draw, one_step(step, [activation(draw, "x", small), weight, bias, y]))
+    if op == "conv2d_transpose_dx":
+        mask, how = masked(draw, small)
+        step = make_step(op, ["g", "w", *(t.name for t in mask)], ["out"], **attributes, **how)
+        tensors = [gradient(draw, "g", large), weight, *mask, gradient(draw, "out", small)]
+        return case(draw, one_step(step, tensors))
+    weight = replace(weight, dtype="int16", trainable=True)
+    changed, how = updated(draw, weight)
+    names = [tensor.name for tensor in changed]
+    step = make_step(op, ["g", "x", *names], names, shape=weight.shape, **attributes, **how)
+    x = activation(draw, "x", small)
+    return case(draw, one_step(step, [gradient(draw, "g", large, True), x, weight, *changed]))
+
+
 @FEW
-@given(batch(st.one_of(functions(), of_two_maps(), upsamplings())))
+@given(batch(st.one_of(functions(), of_two_maps(), upsamplings(), boxes(), joins())))
 def test_integer_kernels_equal_the_reference(cases: list[Case]) -> None:
+    check(cases, ElementwiseMachine)
+
+
+@FEW
+@given(batch(transposed_convolutions()))
+def test_transposed_convolutions_equal_the_reference(cases: list[Case]) -> None:
     check(cases, ElementwiseMachine)
 
 

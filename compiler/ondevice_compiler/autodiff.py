@@ -17,6 +17,7 @@ from tvm import relax
 
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.load.normal_form import LoadedModel
+from ondevice_compiler.ops.gradient_store import LAYER_DX
 from ondevice_compiler.ops.operator import attributes_of, call, shape_of
 from ondevice_compiler.program import Kind, Phase, Program, Step, Tensor
 
@@ -25,7 +26,7 @@ LABEL = "label"
 _ADJOINT = re.compile(r"(.*)_adjoint\d*")  # how Relax names the gradient of a variable
 INPUT = "input"
 # Gradients of a layer that read an output gradient with the layer's weight scale folded in.
-FOLDED = ("conv2d_dw", "bias_gradient")
+FOLDED = ("conv2d_dw", "conv2d_transpose_dw", "bias_gradient")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
             names[variable] = written
             if phase == "forward" and kind == "activation":
                 forward[variable.name] = written
-            if op == "conv2d_dx":
+            if op in LAYER_DX:
                 attributes["weight"] = inputs[1]
             steps.append(
                 Step(
@@ -228,7 +229,7 @@ def _trained(loaded: LoadedModel) -> list[str]:
 
 
 def _activation_name(op: str, inputs: tuple[str, ...], steps: list[Step]) -> str:
-    if op in ("conv2d", "group_norm"):
+    if op in ("conv2d", "conv2d_transpose", "group_norm"):
         return inputs[1].removesuffix(".weight")
     if op == "clip":
         return f"{inputs[0]}.relu"

@@ -7,15 +7,18 @@ from dataclasses import replace
 from ondevice_compiler.program import Program, Step, Tensor
 from ondevice_compiler.updates import Optimizer, updates_in_place
 
-CLIP_HOSTS = ("conv2d", "add", "subtract", "group_norm")
+CLIP_HOSTS = ("conv2d", "conv2d_transpose", "add", "subtract", "group_norm")
 MASK_HOSTS = (
     "conv2d_dx",
+    "conv2d_transpose_dx",
     "max_pool2d_gradient",
     "avg_pool2d_gradient",
     "add_gradient",
     "multiply_gradient",
     "lookup_gradient",
     "upsample2d_gradient",
+    "slice_gradient",
+    "crop_gradient",
     "group_norm_gradient",
 )
 

@@ -113,6 +113,7 @@ class KernelBuilder:
         self.arguments: list[Argument] = []
         self._immediate = immediate
         self._reductions: list[tuple[str, int]] = []
+        self._stores = 0
         self._stack = ExitStack()
         self._builder = self._stack.enter_context(IRBuilder())
         self._function = T.prim_func(s_tir=True)
@@ -228,8 +229,13 @@ class KernelBuilder:
         return T.call_pure_extern("float32", name, value)
 
     def store(self, axes: Axes, body: Callable[..., Sequence[tuple[Any, Expr, Any]]]) -> None:
-        """Adds the epilogue: `body(indices)` gives (buffer, value, where) for each store."""
-        with self._loops(axes) as loops, T.sblock("store"):
+        """Adds the epilogue: `body(indices)` gives (buffer, value, where) for each store.
+
+        A kernel without reductions may have several, one after another.
+        """
+        self._stores += 1
+        name = "store" if self._stores == 1 else f"store_{self._stores}"
+        with self._loops(axes) as loops, T.sblock(name):
             spatial = [
                 self._axis(T.axis.spatial, axis, extent, loop)
                 for (axis, extent), loop in zip(axes.items(), loops, strict=True)

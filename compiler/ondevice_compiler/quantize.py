@@ -74,7 +74,8 @@ def quantize(
 def _check_output(program: Program) -> None:
     producer = program.producer(program.output)
     readers = [s for s in program.consumers(program.output) if s.phase == "forward"]
-    if producer is None or producer.op != "conv2d" or "low" in producer.attributes or readers:
+    layers = ("conv2d", "conv2d_transpose")
+    if producer is None or producer.op not in layers or "low" in producer.attributes or readers:
         raise UserError(
             f"int8: the output {program.output} must come straight from a linear or convolution "
             "layer; remove what follows it (softmax is part of the loss), or use --dtype float32"

@@ -63,7 +63,8 @@ class LoadedModel:
 class Convolution:
     """A convolution that may still take up a bias or a batch norm.
 
-    `frozen` ones stand for constants of the model, such as a scale for each channel.
+    `frozen` ones stand for constants of the model, such as a scale for each channel; those with an
+    `output_padding` (rows, columns) are transposed.
     """
 
     feature: Feature
@@ -75,6 +76,7 @@ class Convolution:
     groups: int
     frozen: bool = False
     norm: BatchNorm | None = None
+    output_padding: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Feature:
         pending: A convolution not emitted yet.
         clip: Bounds of a clip not emitted yet.
         curve: A function of every element not emitted yet; `expression` is its argument then.
+        padding: Zeros around the map not emitted yet: top, left, bottom, right; part of `shape`.
     """
 
     expression: Any
@@ -96,6 +99,7 @@ class Feature:
     pending: Convolution | None = None
     clip: tuple[float, float] | None = None
     curve: Curve | None = None
+    padding: tuple[int, int, int, int] | None = None
 
     def extent(self, letters: str) -> int:
         """Product of the extents of some axes."""
@@ -115,6 +119,7 @@ class Normalizer:
         self._convolutions: dict[int, tuple[Convolution, Any]] = {}
         self._clips: dict[tuple[Any, tuple[float, float]], Any] = {}
         self._curves: dict[tuple[Any, Curve], Any] = {}
+        self._pads: dict[tuple[Any, tuple[int, ...]], Any] = {}
         self.frozen: set[str] = set()
         self.batch_norms: dict[str, BatchNorm] = {}
 
@@ -153,6 +158,13 @@ class Normalizer:
             if key_ not in self._curves:
                 self._curves[key_] = self.emit("lookup", value.expression, curve=str(value.curve))
             value = replace(value, expression=self._curves[key_], curve=None)
+        if value.padding is not None:
+            pad = (value.expression, value.padding)
+            if pad not in self._pads:
+                top, left, bottom, right = value.padding
+                sides = {"before": [0, top, left, 0], "after": [0, bottom, right, 0]}
+                self._pads[pad] = self.emit("pad", value.expression, **sides, value=0.0)
+            value = replace(value, expression=self._pads[pad], padding=None)
         return value
 
     def _convolution(self, node: Convolution) -> Any:
@@ -162,15 +174,16 @@ class Normalizer:
             self.frozen |= {weight.name, bias.name}
         if node.norm is not None and node.norm.is_in(node.weight, node.bias):
             self.batch_norms[weight.name.removesuffix(".weight")] = node.norm
-        return self.emit(
-            "conv2d",
-            self.materialize(node.feature).expression,
-            weight,
-            bias,
-            stride=list(node.stride),
-            padding=list(node.padding),
-            groups=node.groups,
-        )
+        geometry: dict[str, Any] = {
+            "stride": list(node.stride),
+            "padding": list(node.padding),
+            "groups": node.groups,
+        }
+        name = "conv2d"
+        if node.output_padding is not None:
+            name, geometry["output_padding"] = "conv2d_transpose", list(node.output_padding)
+        x = self.materialize(node.feature).expression
+        return self.emit(name, x, weight, bias, **geometry)
 
 
 def normalize(module: tvm.IRModule, source: str, unknown: Sequence[str] = ()) -> LoadedModel:

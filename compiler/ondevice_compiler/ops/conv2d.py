@@ -74,7 +74,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         )
 
     sums = [summed(number, run) for number, run in enumerate(runs)]
-    finish = _finish(k, step, x_tensor, weights, y_tensor)
+    finish = output_store(k, step, x_tensor, weights, y_tensor)
     y = k.tensor("y", y_tensor, written=True)
 
     def stored(*at: Any) -> list[tuple[Any, Any, Any]]:
@@ -86,8 +86,10 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     k.store(axes, stored)
 
 
-def _finish(k: KernelBuilder, step: Step, x: Tensor, weights: Sequence[Tensor], y: Tensor) -> Any:
-    """From the accumulator to the stored output."""
+def output_store(
+    k: KernelBuilder, step: Step, x: Tensor, weights: Sequence[Tensor], y: Tensor
+) -> Any:
+    """From the accumulator to the stored output of a layer with weights [O, ...]."""
     low = step.attributes.get("low")
     high = step.attributes.get("high")
     if x.dtype == "float32":

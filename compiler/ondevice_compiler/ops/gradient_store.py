@@ -17,6 +17,8 @@ from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.program import Program, Step
 
+LAYER_DX = ("conv2d_dx", "conv2d_transpose_dx")  # They read a gradient with the weight's fold.
+
 Store = Callable[[Any, tuple[Any, ...]], list[tuple[Any, Any, Any]]]
 
 
@@ -53,7 +55,7 @@ def gradient_store(
 
     source = program.tensor(step.inputs[0])
     fold = np.broadcast_to(fold_of(program, output.name), (output.shape[-1],))
-    inner = 1.0 if step.op == "conv2d_dx" else fold_of(program, source.name)
+    inner = 1.0 if step.op in LAYER_DX else fold_of(program, source.name)
     multipliers, shifts = encode_multipliers(fold * factor / np.asarray(inner))
     multiplier = k.table("multiplier", multipliers)
     shift = k.table("shift", shifts)

@@ -155,7 +155,7 @@ def _unit(step: Step, program: Program) -> Any:
 def _real_unit(step: Step, program: Program) -> Any:
     """Real gradient of one accumulator unit per channel, in units of the output gradient."""
     fold = _fold(step, program)
-    if step.op != "conv2d_dw":
+    if step.op not in ("conv2d_dw", "conv2d_transpose_dw"):
         return 1.0 / fold
     x = program.tensor(step.inputs[1])
     return (1.0 if x.quantization is None else x.quantization.scales) / fold

@@ -26,6 +26,8 @@ def _clip(low: Any, high: Any) -> Rule:
 
 def clipped(n: Normalizer, x: Feature, low: float, high: float) -> Feature:
     """The map clamped to bounds; LARGEST_FLOAT32 stands for none."""
+    if x.padding is not None:
+        x = n.materialize(x)
     if x.curve is not None:
         bottom = None if low <= -LARGEST_FLOAT32 else low
         top = None if high >= LARGEST_FLOAT32 else high

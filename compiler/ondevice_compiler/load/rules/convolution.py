@@ -34,6 +34,7 @@ def _convolution(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
     x = with_axes(n, x, ("N", "C", "W") if len(x.axes) == 3 else ("N", "C", "H", "W"))
     if x is UNKNOWN:
         return UNKNOWN
+    x, padding = _with_padding(x, padding)
     weight = weight.transpose(0, 2, 3, 1)
     name = named.name if isinstance(named, Named) else f"conv{len(n.parameters) // 2}"
     height = (x.shape[1] + padding[0] + padding[2] - weight.shape[1]) // stride[0] + 1
@@ -48,6 +49,52 @@ def _convolution(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         int(node.attrs.groups),
     )
     return Feature(None, x.axes, (1, height, width, weight.shape[0]), pending=node_)
+
+
+def _with_padding(x: Feature, padding: list[int]) -> tuple[Feature, list[int]]:
+    """Takes the zeros around a map into the padding of the convolution."""
+    if x.padding is None:
+        return x, padding
+    top, left, bottom, right = x.padding
+    shape = (1, x.shape[1] - top - bottom, x.shape[2] - left - right, x.shape[3])
+    total = [own + more for own, more in zip(padding, x.padding, strict=True)]
+    return replace(x, padding=None, shape=shape), total
+
+
+def _transposed(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
+    """conv1d_transpose or conv2d_transpose: [I, O/groups, kh, kw] becomes [O, kh, kw, I/groups]."""
+    x, named = value_of(node.args[0]), value_of(node.args[1])
+    weight = constant(named)
+    if not isinstance(x, Feature) or weight is None:
+        return reject(n, "transposed convolution whose weight is computed")
+    if any(int(d) != 1 for d in node.attrs.dilation):
+        return reject(n, "transposed convolution with dilation")
+    stride = [int(s) for s in node.attrs.strides]
+    padding = [int(p) for p in node.attrs.padding]
+    more = [int(p) for p in node.attrs.output_padding]
+    if weight.ndim == 3:
+        weight, stride, more = weight[:, :, None], [1, *stride], [0, *more]
+        padding = [0, padding[0], 0, padding[1]]
+    x = with_axes(n, x, ("N", "C", "W") if len(x.axes) == 3 else ("N", "C", "H", "W"))
+    if x is UNKNOWN:
+        return UNKNOWN
+    groups = int(node.attrs.groups)
+    inputs, outputs, kernel_height, kernel_width = weight.shape
+    grouped = weight.reshape(groups, inputs // groups, outputs, kernel_height, kernel_width)
+    kernel = grouped.transpose(0, 2, 3, 4, 1).reshape(groups * outputs, *weight.shape[2:], -1)
+    node_ = Convolution(
+        n.materialize(x),
+        named.name if isinstance(named, Named) else f"conv{len(n.parameters) // 2}",
+        kernel,
+        np.zeros(groups * outputs, np.float32),
+        (stride[0], stride[1]),
+        (padding[0], padding[1], padding[2], padding[3]),
+        groups,
+        output_padding=(more[0], more[1]),
+    )
+    height = (x.shape[1] - 1) * stride[0] + kernel_height - padding[0] - padding[2] + more[0]
+    width = (x.shape[2] - 1) * stride[1] + kernel_width - padding[1] - padding[3] + more[1]
+    return Feature(None, x.axes, (1, height, width, groups * outputs), pending=node_)
 
 
 def _matmul(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
@@ -108,6 +155,8 @@ def _batch_norm(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
 RULES: dict[str, Rule] = {
     "relax.nn.conv1d": _convolution,
     "relax.nn.conv2d": _convolution,
+    "relax.nn.conv1d_transpose": _transposed,
+    "relax.nn.conv2d_transpose": _transposed,
     "relax.matmul": _matmul,
     "relax.nn.batch_norm": _batch_norm,
 }
