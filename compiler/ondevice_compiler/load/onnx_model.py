@@ -24,6 +24,7 @@ def import_onnx(path: Path) -> tuple[Any, list[str]]:
     from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
 
     from ondevice_compiler.load.onnx_graph import fold, replace_unknown
+    from ondevice_compiler.load.onnx_shapes import evaluate_shapes
 
     try:
         model = onnx.load(path)
@@ -41,6 +42,7 @@ def import_onnx(path: Path) -> tuple[Any, list[str]]:
                 f"{path}: input {inputs[0].name} has a dynamic dimension "
                 f"'{dimension.dim_param}'; export the model with fixed sizes and batch 1"
             )
+    evaluate_shapes(model)
     fold(model)
     known = {*_get_convert_map(), "Constant"}
     unknown = replace_unknown(model, lambda name: name in known)
