@@ -86,7 +86,7 @@ def run(network: Network, scheme: str, dtype: str, board_name: str) -> Outcome:
     assert firmware is not None
     data = Dataset(x[:STEPS], y[:STEPS], x[-1:], y[-1:], source=network.name)
     with target.device as device:
-        training = TrainingSettings(steps=STEPS, learning_rate=0.001)
+        training = TrainingSettings(steps=STEPS, learning_rate=network.rate)
         run_outcome = run_training(device, model.manifest, data, training)
     return replace(
         outcome,

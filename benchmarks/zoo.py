@@ -35,6 +35,7 @@ class Network:
         head: Outputs of a new last layer, None where the network keeps its own.
         classes: Of the labels; 0: the sample itself is the target.
         tokens: The network reads integers.
+        rate: Learning rate at which it does not diverge on random samples.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Network:
     head: int | None = None
     classes: int = CLASSES
     tokens: bool = False
+    rate: float = 0.001
 
     @property
     def available(self) -> bool:
@@ -137,7 +139,8 @@ NETWORKS = {
             classes=2,
         ),
         Network(
-            "resnet8", _MLPERF / "pretrainedResnet_quant.tflite", (32, 32, 3), 0.0, 255.0, "last-3"
+            "resnet8", _MLPERF / "pretrainedResnet_quant.tflite", (32, 32, 3), 0.0, 255.0, "last-3",
+            rate=1e-5,
         ),
         Network(
             "ds-cnn", _MLPERF / "kws_ref_model.tflite", (49, 10, 1), -100.0, 100.0, "last-3",

@@ -50,7 +50,7 @@ def steps(name: str, board: str) -> TrainingOutcome:
     target = open_target(settings, target_board(settings), model, BUILD)
     data = Dataset(x[:STEPS], y[:STEPS], x[STEPS:], y[STEPS:], source=name)
     with target.device as device:
-        training = TrainingSettings(steps=STEPS, learning_rate=0.01)
+        training = TrainingSettings(steps=STEPS, learning_rate=NETWORKS[name].rate)
         return run_training(device, model.manifest, data, training)
 
 
