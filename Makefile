@@ -11,7 +11,7 @@ TEST_STAMP := $(VENV)/.test-installed
 C_SOURCES := $(shell find runtime firmware tests/c -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help train test lint format results search lock clean tools
+.PHONY: help train test lint format results transfer networks search lock clean tools
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -38,6 +38,14 @@ results: $(RUN_STAMP)  ## measure every scheme on the host board, write docs/res
 
 search: $(RUN_STAMP)  ## find the demo's best update scheme in 9 KB, see docs/search.md
 	$(BIN)/ondevice search --ram 9K --epochs 10 $(ARGS)
+
+transfer: $(TEST_STAMP)  ## MCUNet learns Fashion-MNIST by every scheme (about an hour), write docs/transfer.md
+	@[ -d /usr/share/datasets/fashion-mnist ] || \
+	    { echo "Install Debian's package dataset-fashion-mnist first" >&2; exit 1; }
+	$(BIN)/python benchmarks/transfer.py $(ARGS)
+
+networks: $(TEST_STAMP)  ## train the networks of ../shared/data in QEMU, write docs/networks.md
+	$(BIN)/python benchmarks/networks.py $(ARGS)
 
 lock: $(TEST_STAMP)  ## write the lock files from what is installed
 	$(BIN)/python tools/lock_requirements.py

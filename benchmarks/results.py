@@ -56,7 +56,7 @@ def lines(rows: list[Row], people: list[str], samples: str) -> Iterator[str]:
     yield "# Accuracy of the update schemes"
     yield ""
     rates = ", ".join(map(str, LEARNING_RATES))
-    yield "Made by `make results`: the generated C and the runtime on the `host` board, the"
+    yield "Made by `make results`: the generated C and the runtime, in the benchmark's process, the"
     yield "bit-exact twin of the device (tests compare the int8 weights with QEMU's, byte by byte)."
     yield "Demo model and data: a 1-D CNN pretrained on other people, adapted to each unseen wearer"
     yield f"with the watch turned by 180 degrees. {EPOCHS} epochs, batch 1, SGD, linear decay,"

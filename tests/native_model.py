@@ -89,7 +89,9 @@ class _Model(ctypes.Structure):
 class NativeModel:
     """A compiled model, running here."""
 
-    def __init__(self, files: dict[str, str], manifest: dict[str, Any]) -> None:
+    def __init__(
+        self, files: dict[str, str], manifest: dict[str, Any], optimization: str = "-O2"
+    ) -> None:
         self.manifest = manifest
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
@@ -98,7 +100,7 @@ class NativeModel:
         library = folder / "model.so"
         sources = [folder / "model.c", *NUMERICS]
         include = ["-I", str(ROOT / "runtime/include")]
-        command = ["gcc", *CFLAGS, *WARNINGS, *include, "-shared", "-fPIC"]
+        command = ["gcc", *CFLAGS, optimization, *WARNINGS, *include, "-shared", "-fPIC"]
         subprocess.run([*command, "-o", str(library), *map(str, sources)], check=True)
         self.library = ctypes.CDLL(str(library))
         self.model = _Model.in_dll(self.library, "od_model")
