@@ -9,6 +9,7 @@ from ondevice_compiler.errors import UserError
 from ondevice_compiler.load.normal_form import LoadedModel, normalize
 from ondevice_compiler.model_files import MODEL_SUFFIXES
 
+
 def load_model(path: Path) -> LoadedModel:
     """Loads an ONNX or TFLite file, a program saved by `torch.export.save`, or an int8 graph.
 
