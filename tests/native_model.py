@@ -21,7 +21,10 @@ NUMERICS = [
     ROOT / "runtime" / "src" / f"{name}.c"
     for name in ("activation", "fixed_point", "gradient", "loss", "optimizer")
 ]
-CFLAGS = ["-std=c99", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"]
+CFLAGS = [  # As firmware/platform/builder/main.py has them, and why.
+    *("-std=c99", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"),
+    *("-fno-ipa-pure-const", "-fno-ipa-modref"),
+]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 DTYPES = {"int8": "<i1", "int16": "<i2", "int32": "<i4", "float32": "<f4"}
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from small_networks import CLASSES, Network
+
+VOCABULARY = 11
 
 
 def shaken(module: nn.Module) -> None:
@@ -54,7 +60,59 @@ class Layers(nn.Module):  # type: ignore[misc]
         return self.fc(x.mean(1))
 
 
+class Attention(nn.Module):  # type: ignore[misc]
+    """Tokens and positions, attention written with torch's product, a residual and a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(VOCABULARY, 8)
+        self.places = nn.Parameter(torch.randn(1, 6, 8) * 0.3)
+        self.query = nn.Linear(8, 8)
+        self.key = nn.Linear(8, 8)
+        self.value = nn.Linear(8, 8)
+        self.out = nn.Linear(8, 8)
+        self.norm = nn.LayerNorm(8)
+        self.fc = nn.Linear(8, CLASSES)
+        shaken(self)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.words(tokens) + self.places
+        q, k, v = (
+            layer(x).view(1, 6, 2, 4).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, 6, 8)
+        return self.fc(self.norm(x + self.out(mixed)).mean(1))
+
+
+class Encoder(nn.Module):  # type: ignore[misc]
+    """Torch's own encoder layer, its positions embedded by a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(VOCABULARY, 8)
+        self.places = nn.Embedding(5, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, activation="relu", batch_first=True)
+        self.fc = nn.Linear(8, CLASSES)
+        shaken(self)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.words(tokens) + self.places(torch.arange(5))
+        return self.fc(self.layer(x).mean(1))
+
+
+@dataclass(frozen=True)
+class TokenNetwork(Network):
+    """A network that reads token indices."""
+
+    def samples(self, count: int, seed: int = 0) -> Any:
+        """Random tokens."""
+        return np.random.default_rng(seed).integers(0, VOCABULARY, (count, *self.shape))
+
+
 SEQUENCE_NETWORKS = {
     "groups": Network(Groups, (2, 7, 9)),
     "layers": Network(Layers, (4, 7)),
+    "attention": TokenNetwork(Attention, (6,)),
+    "encoder": TokenNetwork(Encoder, (5,)),
 }

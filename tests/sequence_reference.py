@@ -7,11 +7,12 @@ another; sums run in the order of docs/numerics.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from integer_arithmetic import Integers
+from integer_arithmetic import Integers, encode_factor, requantize
 from ondevice_compiler.program import Step
 from optimizer_reference import RealMachine
 
@@ -137,3 +138,88 @@ class SequenceMachine(RealMachine):
     def _group_norm_bias_gradient(self, step: Step) -> None:
         total = self._value(step.inputs[0])[0].sum(axis=(0, 1))
         self._update_real(step, total.astype(np.float32))
+
+    # Softmax and attention.
+
+    exponential: Any = None  # float32 exp, elementwise
+
+    def _softmax(self, step: Step) -> None:
+        x = self._real(step.inputs[0])
+        if step.attributes["scale"] != 1.0:
+            x = x * np.float32(step.attributes["scale"])
+        powers = self.exponential(x - x.max(axis=3, keepdims=True))
+        total = running_sum(np.moveaxis(powers, 3, 0))
+        self._write_real(step, powers / total[..., None])
+
+    def _softmax_gradient(self, step: Step) -> None:
+        g, y = (self._real(name) for name in step.inputs[:2])
+        total = running_sum(np.moveaxis(g * y, 3, 0))
+        self._store_real(step, np.float32(step.attributes["scale"]) * (y * (g - total[..., None])))
+
+    def _heads(self, step: Step, name: str) -> Integers:
+        """[1, 1, T, D] -> [heads, T, d]."""
+        value = self._centred(name)[0, 0]
+        split = value.reshape(len(value), step.attributes["heads"], -1)
+        return np.asarray(split.transpose(1, 0, 2))
+
+    def _scores(self, step: Step) -> Integers:
+        a, b = (self._heads(step, name) for name in step.inputs[:2])
+        return np.asarray(np.einsum("htc,hsc->hts", a, b))[None]
+
+    def _mix(self, step: Step) -> Integers:
+        p_name, v_name = step.inputs[:2][:: -1 if step.attributes["swapped"] else 1]
+        p, v = self._centred(p_name)[0], self._heads(step, v_name)
+        p = p.transpose(0, 2, 1) if step.attributes["transposed"] else p
+        mixed = np.einsum("hts,hsc->thc", p, v)
+        return np.asarray(mixed.reshape(1, 1, len(mixed), -1))
+
+    def _product(self, step: Step, total: Integers) -> None:
+        y = step.outputs[0]
+        real = step.attributes["scale"] * np.prod([self._real_scale(n)[0] for n in step.inputs])
+        factor = encode_factor(float(real / self._real_scale(y)[0]))
+        self._write(y, self._bounded(step, requantize(total, *factor)))
+
+    def _head_scores(self, step: Step) -> None:
+        self._product(step, self._scores(step))
+
+    def _head_mix(self, step: Step) -> None:
+        self._product(step, self._mix(step))
+
+    def _head_scores_gradient(self, step: Step) -> None:
+        factor = step.attributes["scale"] * float(self._real_scale(step.inputs[1])[0])
+        self._store(step, self._scores(step), factor)
+
+    def _head_mix_gradient(self, step: Step) -> None:
+        factor = step.attributes["scale"] * float(self._real_scale(step.inputs[1])[0])
+        self._store(step, self._mix(step), factor)
+
+    # Embeddings.
+
+    def _embedding(self, step: Step) -> None:
+        tokens, table = step.inputs
+        rows = self._weight(table)[self._value(tokens).reshape(-1)]
+        factor = encode_factor(
+            float(self._real_scale(table)[0] / self._real_scale(step.outputs[0])[0])
+        )
+        self._write(step.outputs[0], self._bounded(step, requantize(rows, *factor))[None, None])
+
+    def _embedding_weight_gradient(self, step: Step) -> None:
+        g, tokens = step.inputs[:2]
+        gradient, named = self._value(g)[0, 0], self._value(tokens).reshape(-1)
+        unit = 256 / self._real_scale(step.attributes["parameter"])
+        shape = step.attributes["shape"]
+        if step.attributes["update"] == "sgd":  # one token after another
+            for row, value in zip(named, gradient, strict=True):
+                total = np.zeros(shape, np.int64)
+                total[row] = value
+                self._update(step, total, unit)
+            return
+        total = np.zeros(shape, np.int64)
+        np.add.at(total, named, gradient)
+        self._update(step, total, unit)
+
+    def _position(self, step: Step) -> None:
+        self._write_real(step, self._real(step.inputs[0]) + self._real(step.inputs[1]))
+
+    def _position_weight_gradient(self, step: Step) -> None:
+        self._update_real(step, self._real(step.inputs[0]))

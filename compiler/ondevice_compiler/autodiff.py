@@ -25,6 +25,7 @@ Loss = Literal["cross_entropy", "binary_cross_entropy", "mse"]
 LABEL = "label"
 _ADJOINT = re.compile(r"(.*)_adjoint\d*")  # how Relax names the gradient of a variable
 INPUT = "input"
+NAMED_AFTER_PARAMETER = ("conv2d", "conv2d_transpose", "group_norm", "embedding", "position")
 # Gradients of a layer that read an output gradient with the layer's weight scale folded in.
 FOLDED = ("conv2d_dw", "conv2d_transpose_dw", "bias_gradient")
 
@@ -128,7 +129,7 @@ def _program(joint: Any, loaded: LoadedModel, loss: Loss, name: str) -> _Convert
         return unique
 
     x, label, *parameters = joint.params
-    names[x] = declare(INPUT, shape_of(x), "float32", "input")
+    names[x] = declare(INPUT, shape_of(x), str(x.ty.dtype), "input")
     label_dtype = "uint32" if loss == "cross_entropy" else "float32"
     names[label] = declare(LABEL, shape_of(label), label_dtype, "label")
     for variable, key in zip(parameters, loaded.parameters, strict=True):
@@ -229,7 +230,7 @@ def _trained(loaded: LoadedModel) -> list[str]:
 
 
 def _activation_name(op: str, inputs: tuple[str, ...], steps: list[Step]) -> str:
-    if op in ("conv2d", "conv2d_transpose", "group_norm"):
+    if op in NAMED_AFTER_PARAMETER:
         return inputs[1].removesuffix(".weight")
     if op == "clip":
         return f"{inputs[0]}.relu"

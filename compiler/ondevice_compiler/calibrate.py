@@ -62,7 +62,7 @@ def calibrate(joint: Joint, x: NDArray[np.float32], y: NDArray[np.generic]) -> C
     program = joint.program
     seen[program.input] = []
     for index in chosen:
-        sample = np.ascontiguousarray(x[index], dtype=np.float32)[None]
+        sample = np.ascontiguousarray(x[index], dtype=program.tensor(program.input).dtype)[None]
         label = _label(program.loss, y[index], program.tensor(program.label).shape)
         results = machine["step"](
             tvm.runtime.tensor(sample), tvm.runtime.tensor(label), *parameters

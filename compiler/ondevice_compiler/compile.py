@@ -34,6 +34,7 @@ STAGES = (
 DTYPES = ("int8", "float32")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "mse")
 OPTIMIZERS = ("sgd", "momentum", "adam")
+TOKEN_DTYPES = (np.int32, np.int64)  # what a torch module reads as indices of an embedding
 SHOWN_TENSORS = 3
 LARGEST_HEAD = 65535
 
@@ -195,7 +196,8 @@ def compile_model(
 
     Args:
         model: Path of a model file (`load_model`), or a `torch.nn.Module`.
-        calibration_x: float32 [n, *source shape without batch]; 32 or more real samples.
+        calibration_x: float32 [n, *source shape without batch]; 32 or more real samples. Token
+            indices: int32 or int64 (or, for a model file, whole numbers of any type).
         calibration_y: Class indices [n], or targets [n, ...].
         options: See `CompileOptions`.
         on_stage: Called with the name of each stage as it starts, for progress.
@@ -226,7 +228,9 @@ def analyse(
     options.check()
     stages: dict[str, str] = {}
     on_stage("load")
-    samples = np.asarray(calibration_x, dtype=np.float32)
+    samples = np.asarray(calibration_x)
+    if samples.dtype not in TOKEN_DTYPES:
+        samples = samples.astype(np.float32)
     loaded = load_model(model) if isinstance(model, Path) else load_module(model, _example(samples))
     if options.head is not None:
         loaded = replace_head(loaded, options.head)
@@ -300,7 +304,7 @@ def generate(
     return CompiledModel(emitted.files, emitted.manifest, stages)
 
 
-def _example(samples: NDArray[np.float32]) -> Any:
+def _example(samples: NDArray[Any]) -> Any:
     import torch
 
     if len(samples) == 0:
@@ -308,7 +312,7 @@ def _example(samples: NDArray[np.float32]) -> Any:
     return torch.from_numpy(samples[:1].copy())
 
 
-def _in_memory_order(loaded: LoadedModel, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _in_memory_order(loaded: LoadedModel, samples: NDArray[Any]) -> NDArray[Any]:
     expected = loaded.source_shape[1:]
     if samples.shape[1:] != expected:
         raise UserError(

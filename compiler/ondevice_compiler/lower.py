@@ -92,6 +92,5 @@ def lower(program: Program) -> Lowered:
 def _function_name(step: Step, program: Program) -> str:
     """`conv2d_s8_1x50x16`: operator, type and size of what it writes."""
     output = program.tensor(step.outputs[0])
-    first = program.tensor(step.inputs[0])
-    kind = "f32" if first.dtype == "float32" else "s8"
+    kind = "s8" if program.integer else "f32"
     return f"{step.op}_{kind}_{'x'.join(map(str, output.shape[-3:]))}"

@@ -39,6 +39,9 @@ def describe_model(listing: Listing) -> dict[str, Any]:
     if source.quantization is not None:
         input_entry["scale"] = source.quantization.scale[0]
         input_entry["zero_point"] = source.quantization.zero_point
+    for step in program.steps:
+        if step.op == "embedding":
+            input_entry["limit"] = program.tensor(step.inputs[1]).shape[0]
     return {
         "loss": program.loss,
         "input": input_entry,

@@ -135,6 +135,8 @@ def _quantize_activations(
         tensor = tensors[name]
         if tensor.kind not in ("input", "activation") or name == program.output:
             continue
+        if tensor.dtype == "int32":  # token indices
+            continue
         producer = program.producer(name)
         rule = None if producer is None else OPERATORS[producer.op].output_quantization
         fixed = None if producer is None or rule is None else rule(producer, tensors)

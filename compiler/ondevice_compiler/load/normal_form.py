@@ -28,6 +28,7 @@ from ondevice_compiler.ops.operator import call, shape_of
 from ondevice_compiler.program import Quantization
 
 UNKNOWN = object()  # what an unsupported operator gives
+INPUT_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32"}  # and what it becomes
 AXES_BY_RANK = {2: ("N", "C"), 3: ("N", "C", "W"), 4: ("N", "C", "H", "W")}
 
 
@@ -115,6 +116,7 @@ class Normalizer:
         self.variables: list[Any] = []
         self.unsupported: set[str] = set()
         self.source = source
+        self.tokens: Any = None  # the input, where it is indices of an embedding
         # What has been emitted already: a value with two readers must be computed once.
         self._convolutions: dict[int, tuple[Convolution, Any]] = {}
         self._clips: dict[tuple[Any, tuple[float, float]], Any] = {}
@@ -202,10 +204,11 @@ def normalize(module: tvm.IRModule, source: str, unknown: Sequence[str] = ()) ->
         UnsupportedOperatorsError: Names every operator that is not supported, at once.
         UserError: A batch other than 1, or a shape that the normal form cannot hold.
     """
+    from ondevice_compiler.load.idioms import simplify
     from ondevice_compiler.load.rules import RULES
     from ondevice_compiler.load.rules.rule import constant_value
 
-    module, bound = relax.frontend.detach_params(module)
+    module, bound = relax.frontend.detach_params(simplify(module))
     function = module["main"]
     values: dict[Any, Any] = {}
     count = int(function.attrs["num_input"]) if function.attrs else 1
@@ -223,8 +226,12 @@ def normalize(module: tvm.IRModule, source: str, unknown: Sequence[str] = ()) ->
             f"{source}: the input has a dynamic dimension; "
             "export the model with fixed sizes and batch 1"
         ) from error
-    if str(data[0].ty.dtype) != "float32":
-        raise UserError(f"{source}: input has dtype {data[0].ty.dtype}; allowed: float32")
+    dtype = INPUT_DTYPES.get(str(data[0].ty.dtype))
+    if dtype is None:
+        raise UserError(
+            f"{source}: input has dtype {data[0].ty.dtype}; allowed: {', '.join(INPUT_DTYPES)} "
+            "(integers: token indices of an embedding)"
+        )
     if len(source_shape) not in AXES_BY_RANK or source_shape[0] != 1:
         raise UserError(
             f"{source}: input has shape {list(source_shape)}; allowed: [1, features], "
@@ -236,7 +243,8 @@ def normalize(module: tvm.IRModule, source: str, unknown: Sequence[str] = ()) ->
 
     normalizer = Normalizer(source)
     normalizer.unsupported.update(unknown)
-    x = relax.Var("x", relax.TensorType(shape, "float32"))
+    x = relax.Var("x", relax.TensorType(shape, dtype))
+    normalizer.tokens = x if dtype == "int32" else None
     values[data[0]] = Feature(x, axes, shape)
     result: Any = None
 

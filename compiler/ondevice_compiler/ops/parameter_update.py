@@ -145,6 +145,8 @@ def _unit(step: Step, program: Program) -> Any:
     own = parameter.quantization.scales
     if step.op == "bias_gradient":
         unit = 1.0 / (fold * own)
+    elif step.op == "embedding_weight_gradient":  # its rows are what they are, not times an input
+        unit = Q88_ONE / (fold * own)
     else:
         x = program.tensor(step.inputs[1])
         assert x.quantization is not None

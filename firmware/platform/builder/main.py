@@ -51,6 +51,8 @@ env.Replace(
 )
 env.Append(
     # -fno-strict-aliasing: the arena's bytes hold tensors of several types.
+    # -fno-ipa-...: GCC 12 takes some vectorised kernels for functions without effect (it loses
+    # their stores into the arena) and drops the calls.
     CFLAGS=["-std=c99"],
     CCFLAGS=[
         *machine,
@@ -58,6 +60,8 @@ env.Append(
         "-g",
         "-ffp-contract=off",
         "-fno-strict-aliasing",
+        "-fno-ipa-pure-const",
+        "-fno-ipa-modref",
         "-ffunction-sections",
         "-fdata-sections",
         "-fno-common",

@@ -7,6 +7,7 @@ from ondevice_compiler.load.rules import (
     arrange,
     convolution,
     elementwise,
+    heads,
     pool,
     sequence,
     shape,
@@ -21,5 +22,6 @@ RULES: dict[str, Rule] = {
     **pool.RULES,
     **elementwise.RULES,
     **arrange.RULES,
+    **heads.RULES,
     **sequence.RULES,
 }

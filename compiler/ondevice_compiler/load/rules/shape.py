@@ -32,9 +32,9 @@ def _view(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         return unsupported(n, node, value_of)
     letters = [letter for axis in x.axes for letter in axis if letter != "N"]
     letters = [letter for letter in letters if x.extent(letter) > 1] or ["C"]
-    axes: list[str] = ["N"] if target[0] == 1 else []
-    for extent in target[len(axes) :]:
-        group = ""
+    axes: list[str] = []
+    for extent in target:
+        group = "N" if extent == 1 and "N" not in axes else ""  # transformers put it second, too
         while x.extent(group) < extent and letters:
             group += letters.pop(0)
         if x.extent(group) != extent:
