@@ -230,6 +230,9 @@ RULES: dict[str, Rule] = {
     "relax.exp": _named("exp"),
     "relax.log": _named("log"),
     "relax.sqrt": _named("sqrt"),
+    "relax.rsqrt": _function(
+        lambda x, node: curves.apply("/", curves.ONE, curves.apply("sqrt", x))
+    ),
     "relax.abs": _named("abs"),
     "relax.nn.silu": _function(lambda x, node: curves.apply("*", x, curves.apply("sigmoid", x))),
     "relax.nn.gelu": _function(lambda x, node: curves.gelu(x)),
