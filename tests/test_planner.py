@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ondevice_compiler.plan import Interval, lower_bound, plan
+from ondevice_compiler.lifetimes import Interval, Overlap, lower_bound
+from ondevice_compiler.plan import plan
 from small_networks import NETWORKS, Compilation, compiled, labels
 
 
@@ -50,6 +51,38 @@ def test_no_two_live_tensors_share_a_byte(intervals: list[Interval]) -> None:
             for word in range(offset, offset + interval.size_bytes, 4):
                 other = owners.setdefault((step, word), interval.name)
                 assert other == interval.name
+
+
+@st.composite
+def overlapping_lists(draw: st.DrawFn) -> tuple[list[Interval], list[Overlap]]:
+    """Intervals, and outputs that may be written over inputs which end where they begin."""
+    intervals, overlaps = draw(interval_lists()), []
+    for output in intervals:
+        for source in intervals:
+            if source.last == output.first and source.first < source.last < output.last:
+                distance = draw(st.integers(-source.size_bytes, output.size_bytes))
+                overlaps.append(Overlap(output.name, source.name, distance))
+    return intervals, overlaps
+
+
+@settings(max_examples=40, deadline=None)
+@given(overlapping_lists())
+def test_only_an_output_far_enough_before_an_input_shares_bytes_with_it(
+    given_lists: tuple[list[Interval], list[Overlap]],
+) -> None:
+    intervals, overlaps = given_lists
+    planned = plan(intervals, overlaps)
+    assert planned.lower_bound_bytes <= planned.arena_bytes <= plan(intervals).arena_bytes
+    distances = {(o.output, o.source): o.distance_bytes for o in overlaps}
+    for a in planned.placements.values():
+        assert 0 <= a.offset <= planned.arena_bytes - a.interval.size_bytes
+        for b in planned.placements.values():
+            names = a.interval.name, b.interval.name
+            if a is b or not a.interval.overlaps(b.interval) or not planned.share(*names):
+                continue
+            assert names in distances or names[::-1] in distances
+            if names in distances:
+                assert a.offset + distances[names] <= b.offset
 
 
 @settings(max_examples=40, deadline=None)

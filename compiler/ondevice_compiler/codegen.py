@@ -8,7 +8,7 @@ decimals, so kernels take floats as parameters).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import tvm
@@ -42,12 +42,15 @@ _PASSES = (
 )
 
 
-def to_c(function: tirx.PrimFunc, written: Sequence[str]) -> str:
+def to_c(
+    function: tirx.PrimFunc, written: Sequence[str], shared: Collection[str] = frozenset()
+) -> str:
     """C source of one kernel, named `kernel`.
 
     Args:
         function: Scheduled TIR.
         written: Parameters that the kernel writes; the others become const.
+        shared: Parameters whose bytes another one may share; the others become restrict.
 
     Returns:
         The function's definition, without includes; the same text for the same kernel.
@@ -58,7 +61,7 @@ def to_c(function: tirx.PrimFunc, written: Sequence[str]) -> str:
     module = IRModule({PLACEHOLDER: _with_raw_pointers(module[PLACEHOLDER])})
     module = tirx.transform.LowerIntrin()(module)
     source = str(tvm.get_global_func("target.build.c")(module, TARGET).inspect_source())
-    return _tidy(source, written)
+    return _tidy(source, written, shared)
 
 
 def _with_raw_pointers(function: Any) -> tirx.PrimFunc:
@@ -78,7 +81,7 @@ def _with_raw_pointers(function: Any) -> tirx.PrimFunc:
     return raw
 
 
-def _tidy(source: str, written: Sequence[str]) -> str:
+def _tidy(source: str, written: Sequence[str], shared: Collection[str]) -> str:
     """The definition alone, with const, restrict and the names we gave."""
     start = source.rindex(f"void {PLACEHOLDER}(")
     text = source[start:].rstrip() + "\n"
@@ -91,10 +94,10 @@ def _tidy(source: str, written: Sequence[str]) -> str:
             declared.append(f"{kind} {plain}")
         elif kind == "void":
             declared.append(f"void *{plain}")
-        elif plain in written:
-            declared.append(f"{kind} *restrict {plain}")
         else:
-            declared.append(f"const {kind} *restrict {plain}")
+            constant = "" if plain in written else "const "
+            restrict = "" if plain in shared else "restrict "
+            declared.append(f"{constant}{kind} *{restrict}{plain}")
     body = re.sub(r"\b(\w+)_p\b", r"\1", body)
     body = re.sub(r"\b(\w+?)_ptr\b", r"\1", body)
     for scalar in re.findall(r"\b(\w+)\[1\];", body):  # accumulators: one-element arrays

@@ -24,7 +24,7 @@ from ondevice_compiler.load.normal_form import LoadedModel
 from ondevice_compiler.lower import lower
 from ondevice_compiler.plan import Plan
 from ondevice_compiler.samples import to_memory_order
-from ondevice_compiler.schedule import Schedule, schedule
+from ondevice_compiler.schedule import MemoryOptions, Schedule, schedule
 from ondevice_compiler.scheme import UpdateScheme, prepare, resolve_scheme
 from ondevice_compiler.updates import Optimizer
 
@@ -63,6 +63,9 @@ class CompileOptions:
         flash_limit_bytes: Most flash that its constants may take; None: no limit.
         classes: If given, must equal the number of outputs.
         head: Outputs of a fresh last layer that replaces the model's own; None keeps it.
+        reorder: Search for the order of steps that needs the least memory.
+        patch: Execute runs of forward steps band by band of rows where that saves memory.
+        in_place: Write outputs over inputs that die, as far as the kernels' reads allow.
     """
 
     name: str = "model"
@@ -83,6 +86,9 @@ class CompileOptions:
     flash_limit_bytes: int | None = None
     classes: int | None = None
     head: int | None = None
+    reorder: bool = True
+    patch: bool = True
+    in_place: bool = True
 
     @property
     def rule(self) -> Optimizer:
@@ -98,6 +104,11 @@ class CompileOptions:
             clip_value=self.clip_value,
             accumulation_steps=self.accumulation_steps,
         )
+
+    @property
+    def memory(self) -> MemoryOptions:
+        """How these options save memory."""
+        return MemoryOptions(self.reorder, self.patch, self.in_place)
 
     def check(self) -> None:
         """Raises UserError for a value outside its range."""
@@ -264,7 +275,7 @@ def plan_scheme(
     options.check()
     on_stage("plan")
     scheme = resolve_scheme(options.scheme, analysis.joint.program)
-    return schedule(analysis.joint, analysis.calibration, scheme, options.rule)
+    return schedule(analysis.joint, analysis.calibration, scheme, options.rule, options.memory)
 
 
 def generate(
@@ -279,7 +290,7 @@ def generate(
     stages.update((stage, str(program)) for stage, program in planned.stages.items())
     stages["plan"] = _plan_text(planned.plan)
     on_stage("lower")
-    lowered = lower(planned.program)
+    lowered = lower(planned.program, planned.plan)
     stages["lower"] = str(lowered)
     on_stage("emit")
     loaded, scheme = analysis.loaded, planned.scheme

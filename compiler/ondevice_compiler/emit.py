@@ -20,8 +20,9 @@ from ondevice_compiler.listing import Listing
 from ondevice_compiler.lower import Lowered
 from ondevice_compiler.manifest import describe_model
 from ondevice_compiler.ops.losses import LOSS_CALLS
-from ondevice_compiler.plan import Plan
+from ondevice_compiler.plan import Placement, Plan
 from ondevice_compiler.program import Tensor, prune
+from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
 
 ABI = 2
@@ -185,16 +186,22 @@ def _rates(listing: Listing, body: str) -> list[str]:
 
 
 def _arena_map(listing: Listing) -> list[str]:
+    program, plan = listing.program, listing.plan
+    layouts = buffered(program)
+    placed: dict[str, tuple[Placement, int]] = {}
+    for name in program.tensors:
+        base, offset = program.storage(name)
+        if base in plan.placements:
+            placed[name] = (plan.placements[base], plan.placements[base].offset + offset)
     lines = []
-    placements = sorted(
-        listing.plan.placements.values(), key=lambda p: (p.interval.first, p.offset)
-    )
-    for placement in placements:
-        tensor = listing.program.tensor(placement.interval.name)
+    for name, (placement, offset) in sorted(
+        placed.items(), key=lambda item: (item[1][0].interval.first, item[1][1])
+    ):
+        tensor = resident_tensor(program, name, layouts)
         first, last = max(placement.interval.first, 0), placement.interval.last
         lines.append(
-            f"#define {listing.names[tensor.name]} (({C_TYPES[tensor.dtype]} *)(void *)"
-            f"(ARENA + {placement.offset})) "
+            f"#define {listing.names[name]} (({C_TYPES[tensor.dtype]} *)(void *)"
+            f"(ARENA + {offset})) "
             f"/* {tensor.dtype}[{','.join(map(str, tensor.shape))}], steps {first}-{last} */"
         )
     return lines

@@ -28,9 +28,17 @@ LARGEST_FLOAT32 = 3.4028234663852886e38  # Stands for "no upper bound" in a clip
 
 @dataclass(frozen=True)
 class TensorArgument:
-    """The tensor's address."""
+    """The tensor's address, or that of one of its elements.
+
+    Attributes:
+        tensor: Name.
+        first: Element.
+        advance: Elements by which `first` grows in each turn of the loop around the call.
+    """
 
     tensor: str
+    first: int = 0
+    advance: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class KernelBuilder:
         self.name = name
         self.written: list[str] = []
         self.arguments: list[Argument] = []
+        self.tensors: dict[str, str] = {}  # parameter -> tensor
         self._immediate = immediate
         self._reductions: list[tuple[str, int]] = []
         self._stores = 0
@@ -125,6 +134,7 @@ class KernelBuilder:
         if written:
             self.written.append(name)
         self.arguments.append(TensorArgument(tensor.name))
+        self.tensors[name] = tensor.name
         return T.arg(name, T.buffer(tensor.shape, tensor.dtype))
 
     def table(self, name: str, values: NDArray[Any]) -> Any:

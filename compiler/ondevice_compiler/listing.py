@@ -20,11 +20,12 @@ from ondevice_compiler.kernel_builder import (
     TensorArgument,
     UnitArgument,
 )
-from ondevice_compiler.lower import Call, Lowered
+from ondevice_compiler.lifetimes import in_arena
+from ondevice_compiler.lower import BandLoop, Call, Lowered, RowMove
 from ondevice_compiler.memory import kept_tensors
 from ondevice_compiler.ops.losses import LOSS_CALLS
-from ondevice_compiler.plan import Plan, in_arena
-from ondevice_compiler.program import Program, Tensor, describe
+from ondevice_compiler.plan import Plan
+from ondevice_compiler.program import BYTES, Program, Strip, Tensor, describe
 
 
 class Listing:
@@ -68,15 +69,16 @@ class Listing:
         """All constant tables."""
         return "\n".join(self._table_text)
 
-    def pointer(self, name: str) -> str:
-        """C expression for a tensor's address."""
-        return self.names[name]
+    def pointer(self, name: str, first: int = 0, advance: int = 0) -> str:
+        """C expression for the address of a tensor's element, which moves with the band."""
+        moving = f" + {advance} * band" if advance else ""
+        return f"{self.names[name]}{f' + {first}' if first else ''}{moving}"
 
     def argument(self, argument: Argument) -> str:
         """C expression for one argument of a kernel."""
         match argument:
-            case TensorArgument(tensor):
-                return self.pointer(tensor)
+            case TensorArgument(tensor, first, advance):
+                return self.pointer(tensor, first, advance)
             case TableArgument(values):
                 return self.table(values, "table")
             case ScalarArgument(value, dtype):
@@ -106,24 +108,61 @@ class Listing:
         return f"scales[{self.scales.index(gradient)}].exponent"
 
     def calls(self, calls: Iterable[tuple[int, Call]], training: bool) -> str:
-        """One call a step, each followed by its mark."""
-        lines = []
-        for index, call in calls:
-            step = call.step
-            outputs = ", ".join(describe(self.program.tensor(name)) for name in step.outputs)
-            macs = f", {call.macs} MACs" if call.macs else ""
-            lines.append(f"    /* {step.name}: {outputs}{macs} */")
-            if step.op in LOSS_CALLS:
+        """One call a step, each followed by its mark; the steps of a strip as its bands."""
+        chosen = dict(calls)
+        strips = list(zip(self.program.strips, self.lowered.strips, strict=True))
+        lines: list[str] = []
+        for index, call in chosen.items():
+            entered = next((s for s in strips if s[0].first <= index <= s[0].last), None)
+            if entered is not None:
+                strips.remove(entered)
+                lines += self._strip(*entered, chosen)
+            if any(strip.first <= index <= strip.last for strip in self.program.strips):
+                continue
+            lines.append(self._described(call))
+            if call.step.op in LOSS_CALLS:
                 lines += self._loss(call, training)
-            elif step.op == "quantize_error":
+            elif call.step.op == "quantize_error":
                 lines += self._quantize_error(call)
-            elif step.op == "clip_norm":
+            elif call.step.op == "clip_norm":
                 lines += self._clip_norm(call)
             else:
-                arguments = ", ".join(self.argument(argument) for argument in call.arguments)
-                lines.append(f"    {call.kernel}({arguments});")
+                lines += [f"    {self._call(call.kernel, call.arguments)}"]
             lines.append(f"    od_mark(trace, {index});")
         return "\n".join(lines)
+
+    def _strip(
+        self, strip: Strip, loops: tuple[BandLoop, ...], chosen: dict[int, Call]
+    ) -> list[str]:
+        inside = [i for i in range(strip.first, strip.last + 1) if i in chosen]
+        lines = [self._described(chosen[index]) for index in inside]
+        lines.append(f"    /* {len(inside)} steps, {strip.rows} rows of the last map a band: */")
+        for loop in loops:
+            indent = "    " if loop.count == 1 else "        "
+            if loop.count > 1:
+                lines.append(f"    for (uint32_t band = 0; band < {loop.count}; band++) {{")
+            for part in loop.body:
+                if isinstance(part, RowMove):
+                    lines.append(f"{indent}{self._move(part)}")
+                elif part.index in chosen:
+                    lines.append(f"{indent}{self._call(part.kernel, part.arguments)}")
+                    lines.append(f"{indent}od_mark(trace, {part.index});")
+            if loop.count > 1:
+                lines.append("    }")
+        return lines
+
+    def _described(self, call: Call) -> str:
+        outputs = ", ".join(describe(self.program.tensor(name)) for name in call.step.outputs)
+        macs = f", {call.macs} MACs" if call.macs else ""
+        return f"    /* {call.step.name}: {outputs}{macs} */"
+
+    def _call(self, kernel: str, arguments: Iterable[Argument]) -> str:
+        return f"{kernel}({', '.join(self.argument(argument) for argument in arguments)});"
+
+    def _move(self, move: RowMove) -> str:
+        name = self.names[move.tensor]
+        size = BYTES[self.program.tensor(move.tensor).dtype] * move.elements
+        return f"memmove({name}, {name} + {move.first}, {size});"
 
     def _loss(self, call: Call, training: bool) -> list[str]:
         output, label = (self.program.tensor(name) for name in call.step.inputs)

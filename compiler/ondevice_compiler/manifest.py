@@ -7,6 +7,7 @@ from typing import Any
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.memory import memory_need
 from ondevice_compiler.program import Tensor
+from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
 
 LABEL_KINDS = {"cross_entropy": "class", "binary_cross_entropy": "binary", "mse": "vector"}
@@ -26,6 +27,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
     """
     program, plan = listing.program, listing.plan
     source, label = program.tensor(program.input), program.tensor(program.label)
+    layouts = buffered(program)
     state = listing.state()
     need = memory_need(program, plan, len(listing.scales))
     constants = listing.constants()
@@ -93,7 +95,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
                 {
                     "name": p.interval.name,
                     "offset": p.offset,
-                    "bytes": program.tensor(p.interval.name).size_bytes,
+                    "bytes": resident_tensor(program, p.interval.name, layouts).size_bytes,
                     "first_step": p.interval.first,
                     "last_step": p.interval.last,
                 }

@@ -1,8 +1,8 @@
 """Memory plan: lifetimes of the arena's tensors -> byte offsets.
 
 Placing intervals with the least total height is NP-hard; a first-fit over several orders, improved
-by swapping, is within a few per cent of the liveness lower bound for training steps, because one or
-two steps dominate. Everything is deterministic.
+by moving single intervals, is within a few per cent of the lower bound for training steps, because
+one or two steps dominate. Everything is deterministic.
 """
 
 from __future__ import annotations
@@ -11,32 +11,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ondevice_compiler.order import IN_ARENA
+from ondevice_compiler.lifetimes import (
+    ALIGNMENT_BYTES,
+    Interval,
+    Lifetimes,
+    Overlap,
+    lifetimes,
+    lower_bound,
+)
 from ondevice_compiler.program import Program
 
-ALIGNMENT_BYTES = 4
-IMPROVEMENT_ROUNDS = 400
-
-
-@dataclass(frozen=True)
-class Interval:
-    """One tensor of the arena.
-
-    Attributes:
-        name: Of the tensor.
-        size_bytes: Rounded up to the alignment.
-        first: Step that writes it; -1 for the input, which is there before the first step.
-        last: Last step that reads or writes it.
-    """
-
-    name: str
-    size_bytes: int
-    first: int
-    last: int
-
-    def overlaps(self, other: Interval) -> bool:
-        """Whether both are live at some step."""
-        return self.first <= other.last and other.first <= self.last
+FEWEST_ROUNDS, MOST_ROUNDS = 300, 800
+WORK = 500_000  # Pairs of intervals looked at, for all rounds together.
 
 
 @dataclass(frozen=True)
@@ -59,112 +45,151 @@ class Plan:
     Attributes:
         placements: By tensor name.
         arena_bytes: Height of the arena.
-        lower_bound_bytes: Largest sum of live tensors over the steps: no plan can need less.
+        lower_bound_bytes: Largest sum of live tensors over the steps, less what may be shared: no
+            plan can need less.
     """
 
     placements: dict[str, Placement]
     arena_bytes: int
     lower_bound_bytes: int
 
+    def share(self, first: str, second: str) -> bool:
+        """Whether two tensors have bytes in common."""
+        a, b = self.placements[first], self.placements[second]
+        return (
+            a.offset < b.offset + b.interval.size_bytes
+            and b.offset < a.offset + a.interval.size_bytes
+        )
 
-def plan_program(program: Program) -> Plan:
+
+def plan_program(program: Program, in_place: bool = True) -> Plan:
     """Plans the arena of a program's forward, backward and update steps."""
-    return plan(lifetimes(program))
+    found: Lifetimes = lifetimes(program, in_place)
+    return plan(found.intervals, found.overlaps)
 
 
-def lifetimes(program: Program) -> list[Interval]:
-    """Intervals of the tensors that live in the arena, in order of their first step."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for index, step in enumerate(program.steps):
-        for name in (*step.inputs, *step.outputs):
-            if in_arena(program, name):
-                first.setdefault(name, -1 if name == program.input else index)
-                last[name] = index
-    return [
-        Interval(name, _aligned(program.tensor(name).size_bytes), start, last[name])
-        for name, start in first.items()
-    ]
-
-
-def in_arena(program: Program, name: str) -> bool:
-    """The output has a buffer of its own, since it is read after the step."""
-    return program.tensor(name).kind in IN_ARENA and name != program.output
-
-
-def lower_bound(intervals: Sequence[Interval]) -> int:
-    """Largest sum of the sizes of simultaneously live intervals, in bytes."""
-    steps = {interval.first for interval in intervals}
-    return max(
-        (sum(i.size_bytes for i in intervals if i.first <= step <= i.last) for step in steps),
-        default=0,
-    )
-
-
-def plan(intervals: Sequence[Interval]) -> Plan:
-    """Places intervals so that none overlaps in time and bytes.
+def plan(intervals: Sequence[Interval], overlaps: Sequence[Overlap] = ()) -> Plan:
+    """Places intervals so that none overlaps in time and bytes, except as `overlaps` allows.
 
     Args:
         intervals: Any order; names unique.
+        overlaps: Pairs that may share bytes.
 
     Returns:
         The best plan found.
     """
-    bound = lower_bound(intervals)
+    bound = lower_bound(intervals, overlaps)
+    conflicts = _Conflicts(intervals, overlaps)
+    found = _improved(conflicts, intervals, bound)
+    if conflicts.height(found) > bound and overlaps:
+        mirrored = conflicts.mirrored()
+        other = _improved(mirrored, intervals, bound)
+        if mirrored.height(other) < conflicts.height(found):
+            top = mirrored.height(other)
+            found = {n: top - offset - conflicts.sizes[n] for n, offset in other.items()}
+    placements = {i.name: Placement(i, found[i.name]) for i in sorted(intervals, key=_first)}
+    return Plan(placements, conflicts.height(found), bound)
+
+
+def _first(interval: Interval) -> tuple[int, str]:
+    return interval.first, interval.name
+
+
+def _improved(conflicts: _Conflicts, intervals: Sequence[Interval], bound: int) -> dict[str, int]:
+    """First fit over several orders, the best improved by moving intervals to the front."""
     orders = [
         sorted(intervals, key=lambda i: (-i.size_bytes, i.first, i.name)),
+        sorted(intervals, key=lambda i: (-i.size_bytes, -i.first, i.name)),
         sorted(intervals, key=lambda i: (-(i.last - i.first), -i.size_bytes, i.name)),
         sorted(intervals, key=lambda i: (-i.size_bytes * (i.last - i.first + 1), i.name)),
         sorted(intervals, key=lambda i: (i.first, -i.size_bytes, i.name)),
+        sorted(intervals, key=lambda i: (-i.last, -i.size_bytes, i.name)),
     ]
-    best, height = [], None
-    order: list[Interval] = []
-    for candidate in orders:
-        placed = _first_fit(candidate)
-        top = _height(placed)
-        if height is None or top < height:
-            best, height, order = placed, top, candidate
+    order, best = min(
+        ((order, conflicts.first_fit(order)) for order in orders),
+        key=lambda pair: conflicts.height(pair[1]),
+    )
+    height = conflicts.height(best)
     generator = random.Random(0)
-    for _ in range(IMPROVEMENT_ROUNDS):
-        if height is None or height <= bound or len(order) < 2:
+    for _ in range(conflicts.rounds()):
+        if height <= bound or len(order) < 2:
             break
-        candidate = _moved_up(order, best, generator)
-        placed = _first_fit(candidate)
-        top = _height(placed)
+        candidate = _moved_up(order, best, height, generator)
+        offsets = conflicts.first_fit(candidate)
+        top = conflicts.height(offsets)
         if top <= height:
-            best, height, order = placed, top, candidate
-    return Plan({p.interval.name: p for p in best}, height or 0, bound)
+            best, height, order = offsets, top, candidate
+    return best
 
 
-def _first_fit(order: Sequence[Interval]) -> list[Placement]:
-    placed: list[Placement] = []
-    for interval in order:
-        offset = 0
-        for other in sorted(placed, key=lambda p: p.offset):
-            if not other.interval.overlaps(interval):
-                continue
-            if offset + interval.size_bytes <= other.offset:
-                break
-            offset = max(offset, other.offset + other.interval.size_bytes)
-        placed.append(Placement(interval, offset))
-    return placed
+class _Conflicts:
+    """For each interval, those that it meets in time, and which offsets they leave to it."""
+
+    def __init__(self, intervals: Sequence[Interval], overlaps: Sequence[Overlap]) -> None:
+        self.sizes = {i.name: i.size_bytes for i in intervals}
+        # Beside an interval at offset o, another may not start in (o - before, o + after).
+        self.reach: dict[str, dict[str, tuple[int, int]]] = {i.name: {} for i in intervals}
+        for a in intervals:
+            for b in intervals:
+                if a is not b and a.overlaps(b):
+                    self.reach[a.name][b.name] = (a.size_bytes, b.size_bytes)
+        for overlap in overlaps:
+            output, source = overlap.output, overlap.source
+            distance = -(-overlap.distance_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+            distance = min(distance, self.sizes[output])
+            self.reach[output][source] = (distance, self.sizes[source])
+            self.reach[source][output] = (self.sizes[source], distance)
+
+    def mirrored(self) -> _Conflicts:
+        """The same with the arena upside down: first fit then fills it from the top."""
+        turned = _Conflicts((), ())
+        turned.sizes = self.sizes
+        turned.reach = {
+            name: {
+                other: (
+                    self.sizes[name] - self.sizes[other] + after,
+                    self.sizes[other] - self.sizes[name] + before,
+                )
+                for other, (before, after) in reach.items()
+            }
+            for name, reach in self.reach.items()
+        }
+        return turned
+
+    def rounds(self) -> int:
+        """How often to try to improve: less often where one try takes longer."""
+        work = sum(len(reach) for reach in self.reach.values())
+        return min(MOST_ROUNDS, max(FEWEST_ROUNDS, WORK // max(1, work)))
+
+    def first_fit(self, order: Sequence[Interval]) -> dict[str, int]:
+        """The lowest free offset of each interval in turn."""
+        offsets: dict[str, int] = {}
+        for interval in order:
+            blocked = []
+            for name, (before, after) in self.reach[interval.name].items():
+                if name in offsets:
+                    place = offsets[name]
+                    blocked.append((place - before, place + after))
+            blocked.sort()
+            offset = 0
+            for low, high in blocked:
+                if offset <= low:
+                    break
+                offset = max(offset, high)
+            offsets[interval.name] = offset
+        return offsets
+
+    def height(self, offsets: dict[str, int]) -> int:
+        """Of the arena."""
+        return max((offset + self.sizes[name] for name, offset in offsets.items()), default=0)
 
 
 def _moved_up(
-    order: Sequence[Interval], placed: Sequence[Placement], generator: random.Random
+    order: Sequence[Interval], offsets: dict[str, int], height: int, generator: random.Random
 ) -> list[Interval]:
     """The order with one of the topmost intervals (or any) placed earlier."""
-    top = _height(placed)
-    topmost = [p.interval for p in placed if p.offset + p.interval.size_bytes == top]
+    topmost = [i for i in order if offsets[i.name] + i.size_bytes == height]
     chosen = generator.choice(topmost if generator.random() < 0.7 else list(order))
     changed = [interval for interval in order if interval is not chosen]
     changed.insert(generator.randrange(order.index(chosen) + 1), chosen)
     return changed
-
-
-def _height(placed: Sequence[Placement]) -> int:
-    return max((p.offset + p.interval.size_bytes for p in placed), default=0)
-
-
-def _aligned(size_bytes: int) -> int:
-    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -77,6 +77,8 @@ class Tensor:
         quantization: How integers map to real numbers; None for float32 and bit masks.
         trainable: A parameter (or optimiser state) that the step changes: lives in RAM.
         part: Of a weight that is trained in part: the channels held here.
+        view_of: Name of the tensor whose bytes this one is part of; None: it has its own.
+        offset_bytes: Of a view, from the first byte of `view_of`.
     """
 
     name: str
@@ -86,6 +88,8 @@ class Tensor:
     quantization: Quantization | None = None
     trainable: bool = False
     part: Part | None = None
+    view_of: str | None = None
+    offset_bytes: int = 0
 
     @property
     def elements(self) -> int:
@@ -124,6 +128,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """A run of forward steps that is executed band by band of rows (strips.py).
+
+    Attributes:
+        first, last: Indices of its steps in the program, both included.
+        rows: Rows of the last step's map that one band computes.
+    """
+
+    first: int
+    last: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Program:
     """Tensors and steps of one model.
 
@@ -139,6 +157,7 @@ class Program:
         gradients: Trainable parameter -> tensor that holds its gradient (empty once updates
             have been fused).
         inserted: Layers that the update scheme added to the model.
+        strips: Runs of steps that are executed band by band, in order; none overlaps another.
     """
 
     name: str
@@ -151,6 +170,7 @@ class Program:
     loss: str
     gradients: Mapping[str, str] = field(default_factory=dict)
     inserted: tuple[str, ...] = ()
+    strips: tuple[Strip, ...] = ()
 
     @property
     def integer(self) -> bool:
@@ -160,6 +180,14 @@ class Program:
     def tensor(self, name: str) -> Tensor:
         """The tensor called `name`."""
         return self.tensors[name]
+
+    def storage(self, name: str) -> tuple[str, int]:
+        """The tensor whose bytes `name` lies in (itself, unless it is a view), and where in it."""
+        offset_bytes = 0
+        while (base := self.tensors[name].view_of) is not None:
+            offset_bytes += self.tensors[name].offset_bytes
+            name = base
+        return name, offset_bytes
 
     def producer(self, name: str) -> Step | None:
         """The first step that writes `name`."""
@@ -182,6 +210,9 @@ class Program:
             extra = f" {shown}" if shown else ""
             inputs = ", ".join(step.inputs)
             lines.append(f"  {index:3d} {step.phase:8s} {outputs} = {step.op}({inputs}){extra}")
+        for strip in self.strips:
+            rows = f"{strip.rows} rows a band"
+            lines.append(f"  steps {strip.first} to {strip.last} band by band: {rows}")
         return "\n".join(lines)
 
 

@@ -19,7 +19,23 @@ from ondevice_compiler.plan import Plan, plan_program
 from ondevice_compiler.program import Program
 from ondevice_compiler.quantize import quantize
 from ondevice_compiler.scheme import UpdateScheme, select
+from ondevice_compiler.strip_search import choose_strips
 from ondevice_compiler.updates import Optimizer
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """What is done to make the arena smaller; the training step computes the same.
+
+    Attributes:
+        reorder: Search for the order of steps that needs the least.
+        patch: Execute runs of forward steps band by band of rows.
+        in_place: Write outputs over inputs that die, as far as the kernels' reads allow.
+    """
+
+    reorder: bool = True
+    patch: bool = True
+    in_place: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,11 @@ class Schedule:
 
 
 def schedule(
-    joint: Joint, calibration: Calibration | None, scheme: UpdateScheme, optimizer: Optimizer
+    joint: Joint,
+    calibration: Calibration | None,
+    scheme: UpdateScheme,
+    optimizer: Optimizer,
+    memory: MemoryOptions | None = None,
 ) -> Schedule:
     """Runs select, fuse, quantize, order and plan.
 
@@ -65,6 +85,7 @@ def schedule(
         calibration: Its ranges for int8; None: float32.
         scheme: From `resolve_scheme`.
         optimizer: Update rule.
+        memory: What is done to save memory; None: everything.
 
     Raises:
         UserError: The model cannot be quantised.
@@ -76,5 +97,9 @@ def schedule(
         quantized = quantize(program, calibration, joint.loaded.input_quantization)
         program, histories = quantized.program, quantized.histories
         stages["quantize"] = program
-    stages["order"] = order(program)
-    return Schedule(scheme, stages, histories, plan_program(stages["order"]))
+    memory = memory or MemoryOptions()
+    program = order(program, memory.in_place, memory.reorder)
+    if memory.patch:
+        program = choose_strips(program, memory.in_place)
+    stages["order"] = program
+    return Schedule(scheme, stages, histories, plan_program(program, memory.in_place))
