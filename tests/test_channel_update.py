@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from integer_reference import Machine
 from native_kernels import Case, make_step, one_step
 from native_model import NativeModel
-from ondevice_compiler import CompileOptions, compile_model
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.program import Part, Quantization, Tensor
 from ondevice_compiler.samples import pack_sample
@@ -304,66 +302,6 @@ def slice_cases(draw: Draw) -> Case:
 )
 def test_kernels_of_split_weights_equal_the_reference(cases: list[Case]) -> None:
     check(cases)
-
-
-# How a file names channels.
-
-
-def compile_inverted(folder: Path, text: str) -> dict[str, Any]:
-    path = folder / "own.toml"
-    path.write_text(text, encoding="utf-8")
-    network = NETWORKS["inverted"]
-    options = CompileOptions(scheme=f"sparse:{path}")
-    made = compile_model(network.module(), network.samples(4), labels(4), options)
-    return dict(made.manifest["scheme"])
-
-
-def test_a_file_chooses_channels_by_share_by_count_and_by_number(tmp_path: Path) -> None:
-    found = compile_inverted(
-        tmp_path,
-        'weights = ["fc"]\nbiases = "last-2"\n[channels]\nproject = 0.25\n'
-        "depthwise = {first = 5}\nexpand = [3, 0]\n",
-    )
-    weight = NETWORKS["inverted"].module().project.weight.detach().numpy()
-    norms = (weight**2).sum(axis=(0, 2, 3))
-    strongest = sorted(int(c) for c in np.argsort(norms)[-3:])
-    assert found["channels"] == {
-        "depthwise.weight": [0, 1, 2, 3, 4],
-        "expand.weight": [0, 3],
-        "project.weight": strongest,
-    }
-    whole_and_biases = {"fc.weight", "fc.bias", "project.bias"}
-    assert set(found["parameters"]) == whole_and_biases | set(found["channels"])
-
-
-def test_a_share_of_one_trains_the_weight_whole(tmp_path: Path) -> None:
-    found = compile_inverted(tmp_path, 'biases = "all"\n[channels]\nexpand = 1.0\n')
-    assert found["channels"] == {}
-    assert "expand.weight" in found["parameters"]
-    assert len(found["parameters"]) == 6
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[channels]\nnothing = 0.5", "unknown layers nothing"),
-        ("[channels]\nexpand = 1.5", r"1\.5; allowed: a share above 0 and up to 1"),
-        ("[channels]\nexpand = {first = 5}", "N from 1 to 4"),
-        ("[channels]\nexpand = {last = 2}", "allowed: a share"),
-        ("[channels]\nexpand = [0, 4]", "allowed: one or more of 0 to 3"),
-        ("[channels]\nexpand = []", "list of channels from 0 to 3"),
-        ("[channels]\nexpand = true", "allowed: a share"),
-        ('weights = ["expand"]\n[channels]\nexpand = 0.5', "in both 'weights' and 'channels'"),
-        ("channels = 3", "must be a table"),
-        ('biases = "last-9"', "K from 1 to 5"),
-    ],
-)
-def test_a_faulty_choice_of_channels_is_refused_in_one_line(
-    tmp_path: Path, text: str, words: str
-) -> None:
-    with pytest.raises(UserError, match=words) as caught:
-        compile_inverted(tmp_path, text)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_layer_with_groups_that_is_not_depthwise_is_refused() -> None:
