@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from integer_reference import Machine
 from native_kernels import Case, make_step, one_step
 from native_model import NativeModel
+from ondevice.checkpoint import checkpoint_from_device, load_checkpoint, save_checkpoint
+from ondevice.info import describe_checkpoint, describe_manifest
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.program import Part, Quantization, Tensor
 from ondevice_compiler.samples import pack_sample
@@ -169,6 +172,19 @@ def test_ram_holds_only_the_trained_channels_and_flash_the_rest(dtype: str) -> N
     assert manifest["scheme"]["channels"]["expand.weight"] == [0, 1]
     assert re.search(r"^static const \w+ project_weight_frozen\[\]? ?=?", files["tables.h"], re.M)
     assert not re.search(r"^static \w+ project_weight_frozen", files["model.c"], re.M)
+
+
+def test_checkpoint_and_info_say_which_channels_a_parameter_holds(tmp_path: Path) -> None:
+    made = built("inverted")
+    contents = [bytes(entry["bytes"]) for entry in made.model.manifest["parameters"]]
+    path = tmp_path / "checkpoint.npz"
+    save_checkpoint(path, checkpoint_from_device(made.model.manifest, 3, contents))
+    read = load_checkpoint(path)
+    assert read.parts["depthwise.weight"]["channels"] == [0, 3, 4, 11]
+    assert set(read.parts) == {f"{layer}.weight" for layer in CHOSEN["inverted"]}
+    shown = "project.weight (4 of 12 channels)"
+    assert any(f"{shown} int16 [4, 1, 1, 4]" in line for line in describe_checkpoint(path))
+    assert any(shown in line for line in describe_manifest(made.model.manifest))
 
 
 def backward_reads(made: Compilation) -> set[str]:

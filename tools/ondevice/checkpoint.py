@@ -1,16 +1,17 @@
 """Trained parameters in a file that belongs to one compiled model.
 
 An .npz without pickles: `format`, `model_id`, `step`, `names`, `scales` (the gradient
-scales' bytes), `sha256`, and one array `parameter_0000`... a parameter, in the manifest's order,
-dtype and shape.
+scales' bytes), `parts` (JSON: the channels of parameters that are trained in part), `sha256`, and
+one array `parameter_0000`... a parameter, in the manifest's order, dtype and shape.
 """
 
 import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Checkpoint:
         names: One a parameter, in the manifest's order.
         arrays: One a parameter, little-endian, in the manifest's dtype and shape.
         scales: Gradient scales (``od_grad_scale_t[]``), to go on where this ended; may be empty.
+        parts: Parameter trained in part -> its channels, as `part` in the manifest.
     """
 
     model_id: str
@@ -44,6 +46,7 @@ class Checkpoint:
     names: tuple[str, ...]
     arrays: tuple[NDArray[Any], ...]
     scales: bytes = b""
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     def parameter_bytes(self) -> list[bytes]:
         """Returns each parameter as the bytes that the device takes."""
@@ -74,9 +77,9 @@ def checkpoint_from_device(
         shape = tuple(entry["shape"])
         # A packed layout has no shape of its own; its bytes are kept as they are.
         arrays.append(flat.reshape(shape) if flat.size == int(np.prod(shape)) else flat)
-    return Checkpoint(
-        str(manifest["model_id"]), step, tuple(e["name"] for e in entries), tuple(arrays), scales
-    )
+    names = tuple(entry["name"] for entry in entries)
+    parts = {entry["name"]: entry["part"] for entry in entries if "part" in entry}
+    return Checkpoint(str(manifest["model_id"]), step, names, tuple(arrays), scales, parts)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -92,6 +95,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "step": np.int64(checkpoint.step),
         "names": np.array(checkpoint.names, dtype=np.str_),
         "scales": np.frombuffer(checkpoint.scales, dtype=np.uint8),
+        "parts": np.str_(json.dumps(checkpoint.parts, sort_keys=True)),
         "sha256": np.str_(_digest(checkpoint)),
     }
     content.update({_key(i): array for i, array in enumerate(checkpoint.arrays)})
@@ -119,6 +123,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 names=names,
                 arrays=tuple(file[_key(i)] for i in range(len(names))),
                 scales=file["scales"].tobytes(),
+                parts=json.loads(str(file["parts"])) if "parts" in file else {},
             )
             digest = str(file["sha256"])
     except FileNotFoundError as error:
@@ -166,4 +171,6 @@ def _digest(checkpoint: Checkpoint) -> str:
         digest.update(f"{name}\n{array.dtype.str}\n{list(array.shape)}\n".encode())
         digest.update(array.tobytes())
     digest.update(checkpoint.scales)
+    if checkpoint.parts:
+        digest.update(json.dumps(checkpoint.parts, sort_keys=True).encode())
     return digest.hexdigest()

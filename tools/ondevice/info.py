@@ -47,7 +47,7 @@ def describe_manifest(manifest: dict[str, Any]) -> list[str]:
         f"input       {manifest['input']['source_shape']}, {target}",
         f"operators   {len(manifest['ops'])}, "
         f"{sum(int(op.get('macs', 0)) for op in manifest['ops']):,} multiply-accumulates a step",
-        f"updated     {', '.join(entry['name'] for entry in manifest['parameters']) or 'nothing'}",
+        f"updated     {', '.join(map(_updated, manifest['parameters'])) or 'nothing'}",
         f"RAM         {format_bytes(int(memory['ram_bytes']))}, of it arena "
         f"{format_bytes(int(memory['arena_bytes']))} "
         f"(lower bound {format_bytes(int(memory['lower_bound_bytes']))})",
@@ -61,8 +61,17 @@ def describe_checkpoint(path: Path) -> list[str]:
     checkpoint = load_checkpoint(path)
     lines = [f"model       {checkpoint.model_id}", f"step        {checkpoint.step}"]
     for name, array in zip(checkpoint.names, checkpoint.arrays, strict=True):
-        lines.append(f"parameter   {name} {array.dtype} {list(array.shape)}")
+        entry = {"name": name, "part": checkpoint.parts.get(name)}
+        lines.append(f"parameter   {_updated(entry)} {array.dtype} {list(array.shape)}")
     return lines
+
+
+def _updated(entry: dict[str, Any]) -> str:
+    """Name of a parameter, and how much of it is trained where not all is."""
+    part = entry.get("part")
+    if not part:
+        return str(entry["name"])
+    return f"{entry['name']} ({len(part['channels'])} of {part['of']} channels)"
 
 
 def describe_board(name: str) -> list[str]:
