@@ -79,9 +79,10 @@ class Last(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.stem = nn.Conv2d(2, 4, 3)
         self.last = nn.Conv2d(4, 5, 1)
+        self.norm = nn.BatchNorm2d(5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.last(self.stem(x))).mean((2, 3))
+        return F.relu(self.norm(self.last(self.stem(x)))).mean((2, 3))
 
 
 class Sum(nn.Module):  # type: ignore[misc]
@@ -96,7 +97,10 @@ class Sum(nn.Module):  # type: ignore[misc]
 
 
 def test_a_head_behind_which_only_pools_and_clips_follow_is_replaced() -> None:
-    loaded = replace_head(load_module(Last(), torch.zeros(1, 2, 6, 6)), 11)
+    old = load_module(Last(), torch.zeros(1, 2, 6, 6))
+    loaded = replace_head(old, 11)
+    assert set(old.batch_norms) == {"last"}
+    assert not loaded.batch_norms
     assert [int(v) for v in loaded.module["main"].ret_ty.shape.values] == [1, 1, 1, 11]
 
 

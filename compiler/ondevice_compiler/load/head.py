@@ -44,7 +44,7 @@ def replace_head(loaded: LoadedModel, outputs: int) -> LoadedModel:
         relax.Var(p.name, relax.TensorType(values[p.name].shape, "float32"))
         for p in main.params[1:]
     ]
-    x = relax.Var("x", relax.TensorType(shape_of(main.params[0]), "float32"))
+    x = relax.Var(main.params[0].name, main.params[0].ty)
     mapping: dict[Any, Any] = dict(zip(main.params, [x, *variables], strict=True))
     builder = relax.BlockBuilder()
     behind = False
@@ -67,7 +67,14 @@ def replace_head(loaded: LoadedModel, outputs: int) -> LoadedModel:
                     mapping[binding.var] = builder.emit(call(name, *arguments, **listed))
             result = builder.emit_output(mapping[main.body.body])
         builder.emit_func_output(result, params=[x, *variables])
-    return replace(loaded, module=builder.get(), parameters=values)
+    layer = weight.name.rpartition(".")[0]
+    return replace(
+        loaded,
+        module=builder.get(),
+        parameters=values,
+        frozen=loaded.frozen - {weight.name, bias.name},
+        batch_norms={name: norm for name, norm in loaded.batch_norms.items() if name != layer},
+    )
 
 
 def _head_of(loaded: LoadedModel) -> Any:
