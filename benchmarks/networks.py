@@ -65,7 +65,9 @@ def run(network: Network, scheme: str, dtype: str, board_name: str) -> Outcome:
     shown = Path(scheme).stem if scheme.startswith("sparse:") else scheme
     outcome = Outcome(network.name, shown, dtype, board_name)
     x, y = network.samples(CALIBRATION_SAMPLES)
-    options = CompileOptions(name=network.name, dtype=dtype, scheme=scheme, loss=network.loss)
+    options = CompileOptions(
+        name=network.name, dtype=dtype, scheme=scheme, loss=network.loss, head=network.head
+    )
     try:
         compiled = compile_model(network.source(), x, y, options)
         folder = BUILD / "networks" / compiled.manifest["model_id"]
