@@ -295,7 +295,7 @@ class Machine:
         error = self._loss(self.values[step.inputs[0]].reshape(-1), self.values[step.inputs[1]])
         self.values[step.outputs[0]] = error
 
-    _mse_error = _cross_entropy_error
+    _mse_error = _binary_cross_entropy_error = _cross_entropy_error
 
     def _quantize_error(self, step: Step) -> None:
         error = self.values[step.inputs[0]].reshape(-1)

@@ -19,7 +19,7 @@ LossError = Callable[[NDArray[np.float32], Any], NDArray[np.float32]]
 ROOT = Path(__file__).resolve().parent.parent
 NUMERICS = [
     ROOT / "runtime" / "src" / f"{name}.c"
-    for name in ("activation", "fixed_point", "gradient", "loss", "optimizer")
+    for name in ("activation", "fixed_point", "gradient", "loss", "optimizer", "square_root")
 ]
 CFLAGS = [  # As firmware/platform/builder/main.py has them, and why.
     *("-std=c99", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"),

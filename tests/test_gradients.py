@@ -144,6 +144,7 @@ CASES: list[tuple[str, str, str, str]] = [
     ("wearer", "accumulated", "cross_entropy", "full"),
     ("inverted", "accumulated momentum", "cross_entropy", "last-2"),
     ("pools", "momentum", "mse", "full"),
+    ("perceptron", "sgd", "binary_cross_entropy", "full"),
 ]
 
 

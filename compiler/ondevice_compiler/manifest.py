@@ -61,6 +61,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
                 "shape": list(t.shape),
                 "dtype": t.dtype,
                 "bytes": t.size_bytes,
+                "kind": t.kind,
                 "format": _format(t),
                 "scale": list(t.quantization.scale) if t.quantization else None,
                 **_part(t),

@@ -40,6 +40,7 @@ def describe_manifest(manifest: dict[str, Any]) -> list[str]:
     target = (
         f"{label['count']} classes" if label["kind"] == "class" else f"{label['count']} targets"
     )
+    updated = [entry for entry in manifest["parameters"] if entry.get("kind") != "state"]
     return [
         f"model       {manifest['name']} ({manifest['model_id']})",
         f"training    {manifest['dtype']}, update {manifest['scheme']['name']}, "
@@ -47,10 +48,11 @@ def describe_manifest(manifest: dict[str, Any]) -> list[str]:
         f"input       {manifest['input']['source_shape']}, {target}",
         f"operators   {len(manifest['ops'])}, "
         f"{sum(int(op.get('macs', 0)) for op in manifest['ops']):,} multiply-accumulates a step",
-        f"updated     {', '.join(map(_updated, manifest['parameters'])) or 'nothing'}",
+        f"updated     {', '.join(map(_updated, updated)) or 'nothing'}",
         f"RAM         {format_bytes(int(memory['ram_bytes']))}, of it arena "
         f"{format_bytes(int(memory['arena_bytes']))} "
-        f"(lower bound {format_bytes(int(memory['lower_bound_bytes']))})",
+        f"(lower bound {format_bytes(int(memory['lower_bound_bytes']))}) and optimiser state "
+        f"{format_bytes(int(memory['state_bytes']))}",
         f"constants   {format_bytes(int(memory['const_bytes']))} of flash",
         f"biggest     {biggest_tensors(manifest)}",
     ]
