@@ -68,7 +68,7 @@ class RealMachine(Machine):
             channels = self.program.tensor(step.inputs[0]).shape[-1:]
             fold = np.broadcast_to(fold, channels)[list(step.attributes["g_channels"])]
         real = 1 / fold
-        if step.op == "conv2d_dw":
+        if step.op in ("conv2d_dw", "conv2d_transpose_dw"):
             real = real * self._real_scale(step.inputs[1])
         each = self._by_channel(real.astype(np.float32) * self._unit_of(step), total)
         self._take(step, total.astype(np.float32) * each)

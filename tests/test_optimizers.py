@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from elementwise_networks import ELEMENTWISE
 from native_model import NativeModel
 from ondevice_compiler import CompileOptions
 from ondevice_compiler.errors import UserError
@@ -20,7 +22,7 @@ from small_networks import NETWORKS, Compilation, compiled_network, labels
 from test_gradients import as_stored, torch_loss
 
 STEPS = 24
-EVERY = NETWORKS | SEQUENCE_NETWORKS
+EVERY = NETWORKS | SEQUENCE_NETWORKS | ELEMENTWISE
 PART = UpdateScheme.of("part", [], {"depthwise.weight": (1, 4, 5), "head.weight": (0, 6)})
 RULES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
@@ -142,6 +144,20 @@ def test_int8_weights_stay_close_to_the_float_ones(rule: str) -> None:
     apart = np.concatenate([(found[k] - wanted[k]).ravel() for k in found])
     # Adam's first steps have one size, whatever the gradient's: rounding changes signs.
     assert np.sqrt((apart**2).mean()) < 0.4 * np.sqrt((moved**2).mean())
+
+
+@pytest.mark.parametrize("name", ["decoder", "attention"])
+def test_an_int8_network_moves_alike_in_integers_and_with_real_gradients(name: str) -> None:
+    ends = []
+    for options in ({}, {"clip_value": 1e6}):  # The second clips nothing, but computes in float32.
+        native = compiled_network(EVERY[name], **options).native()
+        start = native.parameters()
+        list(islice(train(native, name, 0.05), 2))
+        ends.append(native.parameters())
+    assert sum((ends[0][key] != start[key]).any() for key in start) > len(start) // 2
+    for key, whole in ends[0].items():
+        apart = np.abs(ends[1][key].astype(np.float64) - whole).max()
+        assert apart <= (1e-6 if whole.dtype == np.float32 else 1), key
 
 
 def test_state_is_planned_and_listed() -> None:
