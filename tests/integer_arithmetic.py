@@ -67,17 +67,14 @@ def float_delta(accumulator: Any, rate: Any) -> Integers:
 
 
 def align(a: Integers, b: Integers, apart: int) -> Integers:
-    """a + b * 2^apart in units of 2^-12."""
-    power = 12 + apart
-    if power > 30:
-        moved = np.sign(b) * LARGEST
-    elif power >= 0:
-        moved = b << power
-    elif power > -30:
-        moved = round_shift(b, -power)
-    else:
-        moved = np.zeros_like(b)
-    return saturate32((a << 12) + moved)
+    """a + b * 2^apart in units of 2^-12 of the coarser unit."""
+    total: Any = 0
+    for value, power in ((a, 12 - max(apart, 0)), (b, 12 + min(apart, 0))):
+        if power >= 0:
+            total = total + (value << power)
+        elif power > -30:
+            total = total + round_shift(value, -power)
+    return saturate32(total)
 
 
 def quantize_error(

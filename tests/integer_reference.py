@@ -309,15 +309,21 @@ class Machine:
 
     # Backward.
 
-    def _store(self, step: Step, total: Integers, factor: float = 1.0) -> None:
-        """Masks, requantises and counts a gradient's accumulator."""
+    def _store(
+        self, step: Step, total: Integers, factor: float = 1.0, exponent: int | None = None
+    ) -> None:
+        """Masks, requantises and counts a gradient's accumulator.
+
+        Its unit has the exponent of the step's first input, if no other is given.
+        """
         source, target = step.inputs[0], step.outputs[0]
         delayed = self.scales[target]
         shape = self.program.tensor(target).shape
         inner = np.ones(1) if step.op.endswith("_dx") else self._real_scale(source)
         real = self._real_scale(target) * factor / inner
         multiplier, shift = encode_factors(real, shape[-1])
-        shift = shift - (self._exponent(source) - delayed.exponent)
+        own = self._exponent(source) if exponent is None else exponent
+        shift = shift - (own - delayed.exponent)
         value = scale(total.reshape(shape), multiplier, shift)
         open_ = self._mask(step, shape)
         magnitude = np.abs(value[open_])
@@ -375,7 +381,8 @@ class Machine:
     def _add_gradient(self, step: Step) -> None:
         a, b = step.inputs[:2]
         apart = self._exponent(b) - self._exponent(a)
-        self._store(step, align(self._value(a), self._value(b), apart), 2.0**-12)
+        total = align(self._value(a), self._value(b), apart)
+        self._store(step, total, 2.0**-12, max(self._exponent(a), self._exponent(b)))
 
     # Update.
 

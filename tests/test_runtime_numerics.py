@@ -116,7 +116,7 @@ def test_two_gradients_align_at_every_distance(runtime: Any, a: int, b: int, apa
     assert runtime.align(a, b, apart) == expected
 
 
-@pytest.mark.parametrize("apart", [-43, -42, -41, -13, -12, -1, 0, 17, 18, 19, 20])
+@pytest.mark.parametrize("apart", [-43, -42, -41, -13, -12, -1, 0, 1, 12, 13, 41, 42, 43])
 def test_alignment_is_exact_at_its_limits(runtime: Any, apart: int) -> None:
     for b in (-127, -1, 0, 1, 127):
         assert runtime.align(3, b, apart) == int(align(np.int64(3), np.int64(b), apart))  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from integer_elementwise import ElementwiseMachine
+from native_kernels import Case, make_step, one_step, run_cases
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.load import load_module
 from ondevice_compiler.load.graph import graph_of
-from ondevice_compiler.program import Step
+from ondevice_compiler.program import Step, Tensor
 from ondevice_compiler.samples import pack_sample
 from ondevice_compiler.scheme import UpdateScheme, prepare
 from sequence_reference import SequenceMachine
@@ -246,6 +247,17 @@ NORMS_START = {
     f"{layer}.bias": getattr(NETWORKS["inverted"].module(), norm).bias.detach().numpy()
     for layer, norm in (("stem", "norm"), ("expand", "expand_norm"))
 }
+
+
+@pytest.mark.parametrize("dead", ["a", "b"])
+def test_a_branch_that_has_no_gradient_yet_does_not_block_the_other(dead: str) -> None:
+    tensors = [Tensor(name, (1, 1, 3, 2), "int8", "gradient") for name in ("a", "b", "out")]
+    step = make_step("add_gradient", "ab", ["out"])
+    alive = np.array([-127, -3, 0, 1, 64, 127], np.int8).reshape(1, 1, 3, 2)
+    values = {name: np.zeros_like(alive) if name == dead else alive for name in "ab"}
+    exponents = {name: -100 if name == dead else 2 for name in ("a", "b", "out")}
+    (outcome,) = run_cases([Case(one_step(step, tensors), values, exponents)])
+    np.testing.assert_array_equal(outcome.values["out"], alive)
 
 
 def test_tinytl_saves_small_maps_and_no_input_of_a_frozen_weight() -> None:

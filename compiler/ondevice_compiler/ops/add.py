@@ -13,7 +13,7 @@ from ondevice_compiler.ops.gradient_store import gradient_store
 from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.program import Program, Step
 
-ALIGNED_UNIT = 2.0**-12  # What od_align_gradients counts in, in units of the first gradient.
+ALIGNED_UNIT = 2.0**-12  # What od_align_gradients counts in, in the coarser unit.
 MULTIPLIER_BITS = 21  # |x - zero| < 2^8, so that the sum of two products stays below 2^30.
 
 
@@ -72,7 +72,8 @@ def lower_gradient(k: KernelBuilder, step: Step, program: Program) -> None:
     a, b = k.tensor("a", a_tensor), k.tensor("b", b_tensor)
     integer = a_tensor.dtype == "int8"
     apart = k.shift(b_tensor.name, a_tensor.name, "apart") if integer else None
-    store, _ = gradient_store(k, step, program, ALIGNED_UNIT if integer else 1.0)
+    raised = T.max(apart, 0) if integer else None
+    store, _ = gradient_store(k, step, program, ALIGNED_UNIT if integer else 1.0, raised)
 
     def total(*i: Any) -> list[tuple[Any, Any, Any]]:
         if not integer:

@@ -23,7 +23,7 @@ Store = Callable[[Any, tuple[Any, ...]], list[tuple[Any, Any, Any]]]
 
 
 def gradient_store(
-    k: KernelBuilder, step: Step, program: Program, factor: float = 1.0
+    k: KernelBuilder, step: Step, program: Program, factor: float = 1.0, raised: Any = None
 ) -> tuple[Store, Callable[[tuple[Any, ...]], Any] | None]:
     """Declares what the store needs and returns it.
 
@@ -33,6 +33,7 @@ def gradient_store(
             element) or "output" (the clip's output, compared with `low` and `high`).
         program: Holds the step's tensors.
         factor: Constant factor of the accumulated gradient, such as 1/n of an average pool.
+        raised: How many powers of two its unit lies above the first input's; None: none.
 
     Returns:
         (store, mask): `store(value, indices)` gives the statements that write the gradient;
@@ -60,6 +61,8 @@ def gradient_store(
     multiplier = k.table("multiplier", multipliers)
     shift = k.table("shift", shifts)
     exponent = k.shift(source.name, output.name)
+    if raised is not None:
+        exponent = exponent + raised
     scale = k.scale(output.name)
     out = k.tensor("out", output, written=True)
 

@@ -7,7 +7,7 @@
 #include "ondevice/model.h"
 #include "ondevice/rounding.h"
 
-/* Fraction bits that od_align_gradients adds to the first gradient's unit. */
+/* Fraction bits that od_align_gradients adds to the coarser unit. */
 #define OD_ALIGN_BITS 12
 
 /* `value` as an int8 element of a gradient tensor; counts what was lost in its scale. */
@@ -40,18 +40,19 @@ static inline int32_t od_store_real_gradient(float value, int32_t exponent, void
     return od_count_gradient(od_round(scaled), value == 0.0f, scale);
 }
 
-/* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of a's unit; saturates. */
-static inline int32_t od_align_gradients(int32_t a, int32_t b, int32_t apart) {
-    const int32_t shift = OD_ALIGN_BITS + apart;
-    int64_t moved = 0;
-    if (shift > 30) {
-        moved = b == 0 ? 0 : (b < 0 ? -(int64_t)INT32_MAX : (int64_t)INT32_MAX);
-    } else if (shift >= 0) {
-        moved = (int64_t)b * ((int64_t)1 << shift);
-    } else if (shift > -30) {
-        moved = od_round_shift_i64(b, -shift);
+/* value * 2^shift, rounded half away from zero; for int8 values and shifts up to 30. */
+static inline int64_t od_shift_gradient(int32_t value, int32_t shift) {
+    if (shift >= 0) {
+        return (int64_t)value * ((int64_t)1 << shift);
     }
-    return od_saturate((int64_t)a * (1 << OD_ALIGN_BITS) + moved);
+    return shift > -30 ? od_round_shift_i64(value, -shift) : 0;
+}
+
+/* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of the coarser of their units; saturates. */
+static inline int32_t od_align_gradients(int32_t a, int32_t b, int32_t apart) {
+    const int32_t a_shift = OD_ALIGN_BITS - (apart > 0 ? apart : 0);
+    const int32_t b_shift = OD_ALIGN_BITS + (apart < 0 ? apart : 0);
+    return od_saturate(od_shift_gradient(a, a_shift) + od_shift_gradient(b, b_shift));
 }
 
 /* Before backward: this step's exponents from the earlier steps' magnitudes. */
