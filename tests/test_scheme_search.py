@@ -25,8 +25,8 @@ from ondevice.search.evolution import (
     EvolutionSettings,
     Limits,
     Scored,
+    budget_ladder,
     evolve,
-    spread_front,
 )
 from ondevice.search.quantity import parse_bytes, parse_macs
 from ondevice.search.space import Candidate, SearchSpace, search_space
@@ -113,20 +113,24 @@ def test_of_equal_gains_the_smaller_candidate_is_ranked_first() -> None:
     assert sizes == sorted(sizes)
 
 
-@FEW
-@given(st.integers(0, 1000), st.integers(1, 5))
-def test_finalists_are_the_best_and_ever_smaller_ones(seed: int, count: int) -> None:
-    found = searched(space_of(6), seed, Limits(600))
-    chosen = spread_front(found, count)
-    assert chosen[0] == found[0]
-    assert len(chosen) == len(set(chosen)) <= count
-    for larger, smaller in itertools.pairwise(chosen):
-        assert smaller.cost.ram_bytes < larger.cost.ram_bytes
-        assert 0 < smaller.gain < larger.gain
-        assert not any(
-            one.gain > smaller.gain and one.cost.ram_bytes <= smaller.cost.ram_bytes
-            for one in found
-        )
+def test_the_budgets_of_the_finalists_fall_evenly_and_all_hold_the_smallest_scheme() -> None:
+    ladder = budget_ladder(Cost(100, 7), Limits(400, 9), 3)
+    assert [limits.ram_bytes for limits in ladder] == [400, 300, 200]
+    assert all(limits.allow(Cost(100, 7)) for limits in ladder)
+
+
+def test_exact_costs_are_asked_for_once_a_candidate_and_not_for_hopeless_ones() -> None:
+    space = space_of(12)
+    contributions, price = instance(space, 5)
+    asked: list[Candidate] = []
+
+    def cost(candidate: Candidate) -> Cost:
+        asked.append(candidate)
+        return price(candidate)
+
+    found = evolve(space, contributions.gain, cost, Limits(700), SHORT)
+    assert len(asked) == len(set(asked)) < SHORT.population * SHORT.generations
+    assert {one.candidate for one in found} <= set(asked)
 
 
 def test_contributions_are_gains_over_the_last_layer_and_over_the_best_biases() -> None:

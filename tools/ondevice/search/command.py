@@ -58,7 +58,7 @@ def search(
     seeds: Annotated[int, typer.Option(min=1, help="Training runs to average over")] = 2,
     seed: opt.SeedOption = None,
     finalists: Annotated[
-        int, typer.Option(min=1, help="Candidates that are trained in the end")
+        int, typer.Option(min=1, help="Budgets, --ram and smaller ones, whose best is trained")
     ] = 3,
     population: Annotated[int, typer.Option(min=4, help="Of the evolution")] = 64,
     generations: Annotated[int, typer.Option(min=1, help="Of the evolution")] = 100,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ondevice.search.space import Candidate, SearchSpace
@@ -90,8 +91,8 @@ def evolve(
     """Searches; deterministic for a seed.
 
     Parents are the best quarter. A child is a crossover or a mutation; one that does not fit is
-    stripped, at random, until it does. Every candidate whose one-place neighbours may be better is
-    followed up at the end.
+    stripped, at random, until it does. Exact costs are dear: what could not enter the population is
+    not asked for. In the end the best is followed up to where no one-place neighbour is better.
 
     Args:
         space: All candidates; its smallest must fit.
@@ -113,15 +114,18 @@ def evolve(
             costs[candidate] = cost(candidate)
         return limits.allow(costs[candidate])
 
-    def admit(candidate: Candidate) -> Scored:
-        while not fits(candidate):
-            candidate = _stripped(candidate, generator)
+    def score(candidate: Candidate) -> Scored:
         if candidate not in seen:
             seen[candidate] = Scored(candidate, gain(candidate), costs[candidate])
         return seen[candidate]
 
-    admitted = {admit(_random(space, generator)) for _ in range(settings.population - 1)}
-    population = _best({admit(space.smallest), *admitted}, settings.population)
+    def admit(candidate: Candidate, least_gain: float = -math.inf) -> list[Scored]:
+        chain = _stripped_chain(candidate, generator)
+        chosen = _largest_that_fits([c for c in chain if gain(c) >= least_gain], fits)
+        return [] if chosen is None else [score(chosen)]
+
+    drawn = [space.smallest, *(_random(space, generator) for _ in range(settings.population - 1))]
+    population = _best({scored for c in drawn for scored in admit(c)}, settings.population)
     found, best = 0, population[0]
     for generation in range(1, settings.generations + 1):
         parents = population[: max(2, int(PARENT_SHARE * settings.population))]
@@ -131,53 +135,29 @@ def evolve(
             child = _crossed(first.candidate, second.candidate, generator)
             if number % 2 or child == first.candidate:
                 child = _mutated(child, space, generator)
-            children.add(admit(child))
+            full = len(population) == settings.population
+            children.update(admit(child, population[-1].gain if full else -math.inf))
         population = _best({*population, *children}, settings.population)
         if population[0].rank < best.rank:
             found, best = generation, population[0]
         on_generation(generation, best)
         if generation - found >= settings.patience:
             break
-    _climb(space, best, fits, admit)
-    return _best(set(seen.values()), len(seen))
-
-
-def spread_front(found: Sequence[Scored], count: int) -> list[Scored]:
-    """The best candidate, and others spread over the front of gain against RAM.
-
-    Two candidates that differ in a tiny gain are one and the same to whoever measures them: smaller
-    ones that gain nearly as much tell more.
-
-    Args:
-        found: From `evolve`.
-        count: At most so many, 1 or more.
-
-    Returns:
-        The best first; each further one takes less RAM and gains less, but more than nothing.
-    """
-    front: list[Scored] = []
-    for one in sorted(found, key=lambda scored: (scored.cost.ram_bytes, scored.rank)):
-        if one.gain > (front[-1].gain if front else 0.0):
-            front.append(one)
-    front.reverse()
-    if len(front) <= count:
-        return front or list(found[:1])
-    return [front[number * len(front) // count] for number in range(count)]
-
-
-def _climb(
-    space: SearchSpace,
-    best: Scored,
-    fits: Callable[[Candidate], bool],
-    admit: Callable[[Candidate], Scored],
-) -> None:
-    """Moves to the best neighbour as long as there is a better one."""
-    while True:
-        around = [admit(c) for c in space.neighbours(best.candidate) if fits(c)]
-        better = min(around, key=lambda scored: scored.rank, default=best)
+    while True:  # climb
+        around = [c for c in space.neighbours(best.candidate) if gain(c) >= best.gain and fits(c)]
+        better = min((score(c) for c in around), key=lambda scored: scored.rank, default=best)
         if better.rank >= best.rank:
-            return
+            return _best(set(seen.values()), len(seen))
         best = better
+
+
+def budget_ladder(smallest: Cost, limits: Limits, rungs: int) -> list[Limits]:
+    """The limits, then ever less RAM, evenly down towards the smallest candidate's.
+
+    The best candidates of one budget are alike; those of smaller ones tell what RAM is worth.
+    """
+    spare = limits.ram_bytes - smallest.ram_bytes
+    return [Limits(limits.ram_bytes - spare * rung // rungs, limits.macs) for rung in range(rungs)]
 
 
 def _best(scored: set[Scored], count: int) -> list[Scored]:
@@ -194,8 +174,17 @@ def _random(space: SearchSpace, generator: random.Random) -> Candidate:
     return Candidate(generator.randint(0, len(space.biases)), shares)
 
 
+def _stripped_chain(candidate: Candidate, generator: random.Random) -> list[Candidate]:
+    """The candidate with less and less, at random, down to the smallest one."""
+    chain = [candidate]
+    while candidate.biases or any(candidate.shares):
+        candidate = _stripped(candidate, generator)
+        chain.append(candidate)
+    return chain
+
+
 def _stripped(candidate: Candidate, generator: random.Random) -> Candidate:
-    """One bias or one step of a share less; the smallest candidate is reached in the end."""
+    """Fewer biases, or a smaller share of one weight."""
     trained = [index for index, share in enumerate(candidate.shares) if share]
     choice = generator.randrange(len(trained) + (candidate.biases > 0))
     if choice == len(trained):
@@ -203,6 +192,20 @@ def _stripped(candidate: Candidate, generator: random.Random) -> Candidate:
     shares = list(candidate.shares)
     shares[trained[choice]] = generator.randrange(shares[trained[choice]])
     return Candidate(candidate.biases, tuple(shares))
+
+
+def _largest_that_fits(
+    chain: list[Candidate], fits: Callable[[Candidate], bool]
+) -> Candidate | None:
+    """By bisection, as if a candidate with less always took less; None where none was seen to."""
+    low, high = 0, len(chain)
+    while low < high:
+        middle = (low + high) // 2
+        if fits(chain[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return chain[low] if low < len(chain) else None
 
 
 def _crossed(first: Candidate, second: Candidate, generator: random.Random) -> Candidate:

@@ -80,9 +80,10 @@ def comparison_table(rows: Sequence[Row], best: Row, limits: Limits) -> Table:
     if limits.macs is not None:
         limit += f" and {limits.macs:,} MACs a step"
     table = Table(title=f"Accuracy within {limit}")
-    table.add_column("scheme")
-    for heading in ("RAM", "MACs", "lr", "validation", "test", ""):
+    table.add_column("scheme", min_width=20)
+    for heading in ("RAM", "MACs", "lr", "val. %", "test %"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
     front = pareto_front(rows)
     for row in sorted(rows, key=lambda r: (r.contender.cost.ram_bytes, r.contender.cost.macs)):
         marks = [
@@ -96,8 +97,8 @@ def comparison_table(rows: Sequence[Row], best: Row, limits: Limits) -> Table:
             format_bytes(cost.ram_bytes),
             f"{cost.macs:,}",
             f"{row.validation.learning_rate:g}",
-            _percent(row.validation.mean),
-            f"{_percent(row.test.mean)} ± {100 * row.test.deviation:.1f}",
+            f"{100 * row.validation.mean:.1f}",
+            f"{100 * row.test.mean:.1f} ± {100 * row.test.deviation:.1f}",
             ", ".join(marks),
         )
     return table

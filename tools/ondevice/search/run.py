@@ -18,7 +18,7 @@ from ondevice.search.bench import Bench, Protocol
 from ondevice.search.comparison import Contender, Row, common_schemes, compare, winner
 from ondevice.search.contribution import Contributions, analyse_contributions, analysis_size
 from ondevice.search.events import GenerationFinished, PhaseStarted, SearchEvent
-from ondevice.search.evolution import Cost, EvolutionSettings, Limits, Scored, evolve, spread_front
+from ondevice.search.evolution import Cost, EvolutionSettings, Limits, Scored, budget_ladder, evolve
 from ondevice.search.report import results_record
 from ondevice.search.scheme_file import scheme_to_toml
 from ondevice.search.space import Candidate, SearchSpace, search_space
@@ -43,7 +43,7 @@ class SearchSettings:
         limits: Budget; RAM is of the model's buffers and the board's stack.
         protocol: How schemes are trained.
         evolution: How long to search.
-        finalists: Candidates of the evolution that are trained.
+        finalists: Candidates of the evolution that are trained: of the budget and of smaller ones.
         folder: Of the log, which all budgets share; results go to a folder in it.
     """
 
@@ -127,20 +127,9 @@ def run_search(
         contributions = analyse_contributions(
             space, lambda candidate: bench.validate(space.scheme(candidate)).mean
         )
-        on_event(PhaseStarted("evolution", settings.evolution.generations))
-
-        def on_generation(generation: int, best: Scored) -> None:
-            name = space.label(best.candidate)
-            on_event(
-                GenerationFinished(generation, name, best.gain, best.cost.ram_bytes, best.cost.macs)
-            )
-
-        found = evolve(
-            space, contributions.gain, cost, settings.limits, settings.evolution, on_generation
-        )
         contenders = [
             Contender("searched", space.scheme(one.candidate), one.cost, one.gain)
-            for one in spread_front(found, settings.finalists)
+            for one in _finalists(space, contributions, cost, settings, on_event)
         ]
         layers = len({name.rpartition(".")[0] for name in analysis.joint.program.gradients})
         for group, name in common_schemes(layers):
@@ -166,6 +155,28 @@ def space_of(analysis: Analysis) -> SearchSpace:
         return chosen if len(chosen) < channel_count(program, weight) else None
 
     return search_space(list(program.gradients), channels)
+
+
+def _finalists(
+    space: SearchSpace,
+    contributions: Contributions,
+    cost: Callable[[Candidate], Cost],
+    settings: SearchSettings,
+    on_event: Callable[[SearchEvent], None],
+) -> list[Scored]:
+    """The best candidate of the budget, and of smaller ones; those that gain nothing left out."""
+
+    def on_generation(generation: int, best: Scored) -> None:
+        name, price = space.label(best.candidate), best.cost
+        on_event(GenerationFinished(generation, name, best.gain, price.ram_bytes, price.macs))
+
+    found: list[Scored] = []
+    for limits in budget_ladder(cost(space.smallest), settings.limits, settings.finalists):
+        on_event(PhaseStarted("evolution", settings.evolution.generations))
+        best = evolve(space, contributions.gain, cost, limits, settings.evolution, on_generation)[0]
+        if best not in found and (best.gain > 0 or not found):
+            found.append(best)
+    return found
 
 
 def _check(config: Config, sources: Sources) -> None:
