@@ -81,8 +81,12 @@ class Attention(nn.Module):  # type: ignore[misc]
             layer(x).view(1, 6, 2, 4).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, 6, 8)
+        mixed = self.attend(q, k, v).transpose(1, 2).reshape(1, 6, 8)
         return self.fc(self.norm(x + self.out(mixed)).mean(1))
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """[1, heads, T, d] of queries, keys and values."""
+        return F.scaled_dot_product_attention(q, k, v)
 
 
 class Encoder(nn.Module):  # type: ignore[misc]
@@ -101,6 +105,28 @@ class Encoder(nn.Module):  # type: ignore[misc]
         return self.fc(self.layer(x).mean(1))
 
 
+class Bert(nn.Module):  # type: ignore[misc]
+    """An encoder in the manner of BERT: two layers with GELU, mean pooling, a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(VOCABULARY, 32)
+        self.places = nn.Embedding(16, 32)
+        self.norm = nn.LayerNorm(32)
+        layers = [
+            nn.TransformerEncoderLayer(32, 4, 64, activation="gelu", batch_first=True)
+            for _ in range(2)
+        ]
+        self.layers = nn.ModuleList(layers)
+        self.fc = nn.Linear(32, CLASSES)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.words(tokens) + self.places(torch.arange(16)))
+        for layer in self.layers:
+            x = layer(x)
+        return self.fc(x.mean(1))
+
+
 @dataclass(frozen=True)
 class TokenNetwork(Network):
     """A network that reads token indices."""
@@ -110,6 +136,7 @@ class TokenNetwork(Network):
         return np.random.default_rng(seed).integers(0, VOCABULARY, (count, *self.shape))
 
 
+BERT = TokenNetwork(Bert, (16,))
 SEQUENCE_NETWORKS = {
     "groups": Network(Groups, (2, 7, 9)),
     "layers": Network(Layers, (4, 7)),
