@@ -164,6 +164,22 @@ def test_tokens_outside_the_vocabulary_are_refused() -> None:
             pack_sample(manifest, np.full(16, wrong))
 
 
+class Waves(Attention):
+    """Positions that are constants of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        places = self.places.detach()
+        del self.places
+        self.register_buffer("places", places)
+
+
+def test_positions_that_are_no_parameters_are_not_trained() -> None:
+    x = torch.zeros((1, 6), dtype=torch.int64)
+    assert load_module(Waves().eval(), x).frozen == {"position1.weight"}
+    assert load_module(Attention().eval(), x).frozen == frozenset()
+
+
 class Masked(Attention):
     """Attention with a mask, which is not supported."""
 

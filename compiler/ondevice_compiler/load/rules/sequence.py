@@ -148,6 +148,8 @@ def _add(n: Normalizer, node: Any, value_of: ValueOf) -> Any:
         return elementwise.RULES["relax.add"](n, node, value_of)
     name = table.name if isinstance(table, Named) else f"position{len(n.parameters)}"
     parameter = n.parameter(f"{name}.weight", fixed.reshape(x.shape))
+    if not isinstance(table, Named):  # a constant of the model, no parameter of it
+        n.frozen.add(parameter.name)
     sum_ = n.emit("position", n.materialize(x).expression, parameter)
     return Feature(sum_, x.axes, x.shape)
 
