@@ -11,7 +11,7 @@ TEST_STAMP := $(VENV)/.test-installed
 C_SOURCES := $(shell find runtime firmware tests/c -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help train test lint format results transfer networks search lock clean tools
+.PHONY: help train test lint format results ladder transfer networks search lock clean tools
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -46,6 +46,9 @@ transfer: $(TEST_STAMP)  ## MCUNet learns Fashion-MNIST by every scheme (about a
 
 networks: $(TEST_STAMP)  ## train the networks of ../shared/data in QEMU, write docs/networks.md
 	$(BIN)/python benchmarks/networks.py $(ARGS)
+
+ladder: $(TEST_STAMP)  ## plan the RAM of real networks, rung by rung, write docs/memory.md
+	$(BIN)/python benchmarks/memory_ladder.py
 
 lock: $(TEST_STAMP)  ## write the lock files from what is installed
 	$(BIN)/python tools/lock_requirements.py

@@ -141,12 +141,10 @@ def _behind(
 
     While an output pixel is written, all that it reads itself counts as still to be read.
     """
-    _, height, width, _ = output.shape
+    height, width = len(rows), len(columns)
     pixel_bytes = output.size_bytes // (height * width)
     read_bytes = tensor.size_bytes // (tensor.shape[1] * tensor.shape[2])
-    next_rows = np.append(rows[1:], tensor.shape[1])
-    unread = np.minimum(
-        rows[:, None] * tensor.shape[2] + columns[None, :], next_rows[:, None] * tensor.shape[2]
-    )
+    next_rows = np.append(rows[1:], tensor.shape[1]) * tensor.shape[2]
+    unread = np.minimum(rows[:, None] * tensor.shape[2] + columns[None, :], next_rows[:, None])
     written = (np.arange(height * width).reshape(height, width) + 1) * pixel_bytes
     return int((written - unread * read_bytes).max())

@@ -21,7 +21,7 @@ from ondevice_compiler.lifetimes import (
 )
 from ondevice_compiler.program import Program
 
-FEWEST_ROUNDS, MOST_ROUNDS = 300, 800
+FEWEST_ROUNDS, MOST_ROUNDS = 200, 800
 WORK = 500_000  # Pairs of intervals looked at, for all rounds together.
 
 
@@ -165,17 +165,17 @@ class _Conflicts:
         """The lowest free offset of each interval in turn."""
         offsets: dict[str, int] = {}
         for interval in order:
-            blocked = []
-            for name, (before, after) in self.reach[interval.name].items():
-                if name in offsets:
-                    place = offsets[name]
-                    blocked.append((place - before, place + after))
-            blocked.sort()
+            blocked = sorted(
+                (offsets[name] - before, offsets[name] + after)
+                for name, (before, after) in self.reach[interval.name].items()
+                if name in offsets
+            )
             offset = 0
             for low, high in blocked:
                 if offset <= low:
                     break
-                offset = max(offset, high)
+                if high > offset:
+                    offset = high
             offsets[interval.name] = offset
         return offsets
 

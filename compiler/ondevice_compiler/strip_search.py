@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ondevice_compiler.lifetimes import Interval, lifetimes, needed_bytes
-from ondevice_compiler.plan import plan_program
 from ondevice_compiler.program import Program, Strip
 from ondevice_compiler.strips import strip_layout
 
@@ -21,7 +20,7 @@ LONGEST_RUN = 12  # Cuts that a strip may span.
 
 
 def choose_strips(program: Program, in_place: bool = True) -> Program:
-    """Adds the strips that lower the arena; the program computes the same.
+    """Adds the strips that lower the peak of memory; the program computes the same.
 
     Args:
         program: Ordered, without strips.
@@ -38,7 +37,8 @@ def choose_strips(program: Program, in_place: bool = True) -> Program:
         near = cuts.index(b) - cuts.index(a) <= LONGEST_RUN
         if near and plain[a, b] > rest and _bands(program, strip) > 1:
             stripped[a, b] = _peak(program, strip, in_place)
-    limit = max(rest, _least_peak(cuts, plain, stripped)) * (1 + SLACK)
+    least = max(rest, _least_peak(cuts, plain, stripped))
+    limit = least * (1 + SLACK)
     strips = []
     for a, b in _fewest(cuts, plain, stripped, limit):
         for rows in (*ROWS, 1):
@@ -51,8 +51,7 @@ def choose_strips(program: Program, in_place: bool = True) -> Program:
     if not strips:
         return program
     changed = replace(program, strips=tuple(strips))
-    before, after = plan_program(program, in_place), plan_program(changed, in_place)
-    return changed if after.arena_bytes < before.arena_bytes else program
+    return changed
 
 
 def _needed(program: Program, in_place: bool) -> dict[int, int]:

@@ -20,6 +20,7 @@ from ondevice.events import Event
 from ondevice.info import describe
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
+from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.model_options import Section, with_model_options
 from ondevice.report import summary_table
 from ondevice.search.command import search
@@ -166,6 +167,10 @@ def compile_verb(
     stop_after: Annotated[
         str | None, typer.Option(help="Print what this stage gives, and stop: load, plan, ...")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Draw the arena over a training step: FILE.html or FILE.svg"),
+    ] = None,
 ) -> None:
     """Compile a model and print its RAM and flash; refuse what does not fit the board."""
     settings = load_config(
@@ -179,7 +184,13 @@ def compile_verb(
     sources = load_sources(settings)
     if sources.model.is_dir():
         raise UserError(f"{sources.model}: is compiled already; see `ondevice info`")
-    compiled = run_compiler(compile_request(settings, sources))
+    request = compile_request(settings, sources)
+    charts: list[Chart] = []
+    if report is None:
+        compiled = run_compiler(request)
+    else:
+        check_report_name(report)
+        compiled, charts = compile_with_charts(request)
     if stop_after is not None:
         print(compiled.stage_text(stop_after))
         return
@@ -189,6 +200,9 @@ def compile_verb(
     budget = board_budget(target, compiled.manifest)
     for line in budget_lines(budget, compiled.manifest, name):
         print(line)
+    if report is not None:
+        write_report(report, charts, compiled.manifest, budget.stack_bytes)
+        print(f"Memory over a training step: {report}")
     check_budget(budget, compiled.manifest, name)
     if output is not None:
         compiled.write(output)

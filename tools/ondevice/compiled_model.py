@@ -171,6 +171,9 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         flash_limit_bytes=request.flash_limit_bytes,
         classes=request.classes,
         head=settings.head,
+        reorder=settings.reorder,
+        patch=settings.patch,
+        in_place=settings.in_place,
     )
 
 

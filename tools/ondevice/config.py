@@ -42,6 +42,9 @@ class ModelSettings:
     clip_norm: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     clip_value: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     accumulation_steps: int = field(default=1, metadata={"minimum": 1})
+    reorder: bool = True
+    patch: bool = True
+    in_place: bool = True
 
 
 @dataclass(frozen=True)
