@@ -98,10 +98,16 @@ def comparison_table(rows: Sequence[Row], best: Row, limits: Limits) -> Table:
             f"{cost.macs:,}",
             f"{row.validation.learning_rate:g}",
             f"{100 * row.validation.mean:.1f}",
-            f"{100 * row.test.mean:.1f} ± {100 * row.test.deviation:.1f}",
+            _with_deviation(row),
             ", ".join(marks),
         )
     return table
+
+
+def _with_deviation(row: Row) -> str:
+    """Of the seeds, where there are several."""
+    mean = f"{100 * row.test.mean:.1f}"
+    return f"{mean} ± {100 * row.test.deviation:.1f}" if len(row.test.runs[0]) > 1 else mean
 
 
 def _percent(share: float) -> str:
@@ -109,4 +115,4 @@ def _percent(share: float) -> str:
 
 
 def _points(gain: float) -> str:
-    return f"{100 * gain:+.1f}"
+    return f"{round(100 * gain, 1) + 0.0:+.1f}"  # no -0.0

@@ -246,6 +246,8 @@ def _written(
     comment = f"{best.contender.scheme.name}: found by `ondevice search` for {model}"
     scheme_file = folder / "scheme.toml"
     write_text_atomically(scheme_file, scheme_to_toml(best.contender.scheme, comment))
-    title = f"{model}: accuracy of update schemes, {len(rows[0].test.runs)} data sets"
+    count = len(rows[0].test.runs)
+    over = f", mean of {count} data sets" if count > 1 else ""
+    title = f"{model}: accuracy of update schemes{over}"
     write_accuracy_against_ram(folder / "accuracy_ram.svg", rows, limits.ram_bytes, title)
     return SearchResult(space, contributions, rows, best, scheme_file)
