@@ -267,7 +267,7 @@ def analyse(
 def plan_scheme(
     analysis: Analysis, options: CompileOptions, on_stage: OnStage = _ignore
 ) -> Schedule:
-    """Says what the options' scheme costs: the stages from select to plan, in milliseconds.
+    """Says what the options' scheme costs: the stages from select to plan, a second at most.
 
     Raises:
         UserError: The scheme is wrong, or the model cannot be quantised.

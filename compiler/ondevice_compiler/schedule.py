@@ -1,6 +1,6 @@
 """The stages that depend on the update scheme, from selection to the memory plan.
 
-They take milliseconds where loading, calibration and code generation take seconds: `schedule` says
+They take a second at most where loading, calibration and code generation take many: `schedule` says
 exactly what RAM and how many multiply-accumulates a scheme costs, without generating its code.
 """
 
