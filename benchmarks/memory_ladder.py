@@ -48,6 +48,8 @@ runtime's session come on top; they are the board's. Each rung keeps what the on
   still reads.
 * **patched**: runs of early steps are executed band by band of rows; halos are kept, not
   recomputed.
+* **full, recomputed**: activations computed again in backward, for at most a tenth more
+  multiply-accumulates (`remat_macs_cap`).
 
 The training step computes the same bits on every rung of a scheme.
 
@@ -60,6 +62,7 @@ RUNGS = {
     "in place": ("sparse", replace(_PLAIN, reorder=True, in_place=True)),
     "patched": ("sparse", CompileOptions()),
     "full, patched": ("full", CompileOptions()),
+    "full, recomputed": ("full", CompileOptions(remat_macs_cap=0.1)),
 }
 
 

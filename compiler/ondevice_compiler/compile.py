@@ -66,6 +66,8 @@ class CompileOptions:
         reorder: Search for the order of steps that needs the least memory.
         patch: Execute runs of forward steps band by band of rows where that saves memory.
         in_place: Write outputs over inputs that die, as far as the kernels' reads allow.
+        remat_macs_cap: Share of the step's multiply-accumulates, in [0, 1], that may be spent on
+            computing activations again in backward instead of keeping them.
     """
 
     name: str = "model"
@@ -89,6 +91,7 @@ class CompileOptions:
     reorder: bool = True
     patch: bool = True
     in_place: bool = True
+    remat_macs_cap: float = 0.0
 
     @property
     def rule(self) -> Optimizer:
@@ -108,7 +111,7 @@ class CompileOptions:
     @property
     def memory(self) -> MemoryOptions:
         """How these options save memory."""
-        return MemoryOptions(self.reorder, self.patch, self.in_place)
+        return MemoryOptions(self.reorder, self.patch, self.in_place, self.remat_macs_cap)
 
     def check(self) -> None:
         """Raises UserError for a value outside its range."""

@@ -18,6 +18,7 @@ from ondevice_compiler.order import order
 from ondevice_compiler.plan import Plan, plan_program
 from ondevice_compiler.program import Program
 from ondevice_compiler.quantize import quantize
+from ondevice_compiler.rematerialise import rematerialise
 from ondevice_compiler.scheme import UpdateScheme, select
 from ondevice_compiler.strip_search import choose_strips
 from ondevice_compiler.updates import Optimizer
@@ -31,11 +32,14 @@ class MemoryOptions:
         reorder: Search for the order of steps that needs the least.
         patch: Execute runs of forward steps band by band of rows.
         in_place: Write outputs over inputs that die, as far as the kernels' reads allow.
+        remat_macs_cap: Share of the step's multiply-accumulates that may be spent on computing
+            activations again instead of keeping them.
     """
 
     reorder: bool = True
     patch: bool = True
     in_place: bool = True
+    remat_macs_cap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ def schedule(
         program, histories = quantized.program, quantized.histories
         stages["quantize"] = program
     memory = memory or MemoryOptions()
+    if memory.remat_macs_cap:
+        program = rematerialise(program, memory.remat_macs_cap, memory.in_place)
     program = order(program, memory.in_place, memory.reorder)
     if memory.patch:
         program = choose_strips(program, memory.in_place)

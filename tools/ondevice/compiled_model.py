@@ -174,6 +174,7 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         reorder=settings.reorder,
         patch=settings.patch,
         in_place=settings.in_place,
+        remat_macs_cap=settings.remat_macs_cap,
     )
 
 

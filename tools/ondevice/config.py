@@ -45,6 +45,7 @@ class ModelSettings:
     reorder: bool = True
     patch: bool = True
     in_place: bool = True
+    remat_macs_cap: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 1.0})
 
 
 @dataclass(frozen=True)
