@@ -155,9 +155,17 @@ class Machine:
 
     # Access.
 
-    def _value(self, name: str) -> Integers:
+    def _held(self, name: str) -> NDArray[Any]:
+        """As it is stored; a view's elements are those of what it is part of."""
         tensor = self.program.tensor(name)
-        return np.asarray(self.values[name]).astype(np.int64).reshape(tensor.shape)
+        if tensor.view_of is None:
+            return np.asarray(self.values[name])
+        whole = np.asarray(self.values[tensor.view_of]).reshape(-1)
+        first = tensor.offset_bytes // whole.itemsize
+        return whole[first : first + tensor.elements]
+
+    def _value(self, name: str) -> Integers:
+        return self._held(name).astype(np.int64).reshape(self.program.tensor(name).shape)
 
     def _real_scale(self, name: str) -> NDArray[np.float64]:
         quantization = self.program.tensor(name).quantization
@@ -336,7 +344,7 @@ class Machine:
         kind = step.attributes.get("mask")
         if kind is None:
             return np.ones(shape, bool)
-        values = self.values[step.inputs[-1]]
+        values = self._held(step.inputs[-1])
         if kind == "bits":
             count = int(np.prod(shape))
             bits = np.unpackbits(values, count=count, bitorder="little")

@@ -44,7 +44,7 @@ class SequenceMachine(RealMachine):
         """Elements as float32; those of a gradient in units of its exponent."""
         tensor = self.program.tensor(name)
         if tensor.dtype == "float32":
-            return np.asarray(self.values[name], np.float32).reshape(tensor.shape)
+            return self._held(name).astype(np.float32).reshape(tensor.shape)
         if tensor.kind == "gradient":
             return self._value(name).astype(np.float32)
         return self._centred(name).astype(np.float32) * np.float32(self._real_scale(name)[0])

@@ -79,8 +79,10 @@ def overlap_distance(step: Step, program: Program, name: str) -> int | None:
     output, tensor = program.tensor(step.outputs[0]), program.tensor(name)
     distances = []
     for position, read in enumerate(step.inputs):
-        if read != name:
+        if program.storage(read)[0] != name:
             continue
+        if read != name:  # A view of it: read in another order.
+            return None
         distance = _distance(step, program, position, tensor, output)
         if distance is None:
             return None

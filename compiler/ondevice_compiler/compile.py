@@ -65,7 +65,8 @@ class CompileOptions:
         head: Outputs of a fresh last layer that replaces the model's own; None keeps it.
         reorder: Search for the order of steps that needs the least memory.
         patch: Execute runs of forward steps band by band of rows where that saves memory.
-        in_place: Write outputs over inputs that die, as far as the kernels' reads allow.
+        in_place: Write outputs over inputs that die, as far as the kernels' reads allow, and read
+            slices that are contiguous where they lie.
         remat_macs_cap: Share of the step's multiply-accumulates, in [0, 1], that may be spent on
             computing activations again in backward instead of keeping them.
     """

@@ -77,7 +77,8 @@ class Tensor:
         quantization: How integers map to real numbers; None for float32 and bit masks.
         trainable: A parameter (or optimiser state) that the step changes: lives in RAM.
         part: Of a weight that is trained in part: the channels held here.
-        view_of: Name of the tensor whose bytes this one is part of; None: it has its own.
+        view_of: Name of the tensor whose bytes this one is part of, itself no view; None: it has
+            its own.
         offset_bytes: Of a view, from the first byte of `view_of`.
     """
 
@@ -183,11 +184,8 @@ class Program:
 
     def storage(self, name: str) -> tuple[str, int]:
         """The tensor whose bytes `name` lies in (itself, unless it is a view), and where in it."""
-        offset_bytes = 0
-        while (base := self.tensors[name].view_of) is not None:
-            offset_bytes += self.tensors[name].offset_bytes
-            name = base
-        return name, offset_bytes
+        tensor = self.tensors[name]
+        return tensor.view_of or name, tensor.offset_bytes
 
     def producer(self, name: str) -> Step | None:
         """The first step that writes `name`."""
@@ -210,6 +208,10 @@ class Program:
             extra = f" {shown}" if shown else ""
             inputs = ", ".join(step.inputs)
             lines.append(f"  {index:3d} {step.phase:8s} {outputs} = {step.op}({inputs}){extra}")
+        for tensor in self.tensors.values():
+            if tensor.view_of is not None:
+                place = f"{tensor.view_of} at byte {tensor.offset_bytes}"
+                lines.append(f"  view {describe(tensor)} of {place}")
         for strip in self.strips:
             rows = f"{strip.rows} rows a band"
             lines.append(f"  steps {strip.first} to {strip.last} band by band: {rows}")
@@ -235,10 +237,11 @@ def prune(program: Program, wanted: Iterable[str]) -> Program:
     kept: list[Step] = []
     for step in reversed(program.steps):
         if needed.intersection(step.outputs):
-            needed.update(step.inputs)
+            needed.update(program.storage(name)[0] for name in step.inputs)
             kept.append(step)
     steps = tuple(reversed(kept))
     used = {name for step in steps for name in (*step.inputs, *step.outputs)}
+    used |= {program.storage(name)[0] for step in steps for name in step.inputs}
     used |= {program.input, program.label, program.output}
     return replace(
         program,

@@ -22,6 +22,7 @@ from ondevice_compiler.rematerialise import rematerialise
 from ondevice_compiler.scheme import UpdateScheme, select
 from ondevice_compiler.strip_search import choose_strips
 from ondevice_compiler.updates import Optimizer
+from ondevice_compiler.views import slices_as_views
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class MemoryOptions:
     Attributes:
         reorder: Search for the order of steps that needs the least.
         patch: Execute runs of forward steps band by band of rows.
-        in_place: Write outputs over inputs that die, as far as the kernels' reads allow.
+        in_place: Write outputs over inputs that die, as far as the kernels' reads allow, and read
+            slices that are contiguous where they lie.
         remat_macs_cap: Share of the step's multiply-accumulates that may be spent on computing
             activations again instead of keeping them.
     """
@@ -104,8 +106,16 @@ def schedule(
     memory = memory or MemoryOptions()
     if memory.remat_macs_cap:
         program = rematerialise(program, memory.remat_macs_cap, memory.in_place)
+    viewed = slices_as_views(program) if memory.in_place else program
+    variants = [program] if viewed is program else [viewed, program]
+    arranged = [_arranged(variant, memory) for variant in variants]
+    stages["order"], plan = min(arranged, key=lambda found: found[1].arena_bytes)
+    return Schedule(scheme, stages, histories, plan)
+
+
+def _arranged(program: Program, memory: MemoryOptions) -> tuple[Program, Plan]:
+    """A program ordered, its strips chosen, and the plan of its arena."""
     program = order(program, memory.in_place, memory.reorder)
     if memory.patch:
         program = choose_strips(program, memory.in_place)
-    stages["order"] = program
-    return Schedule(scheme, stages, histories, plan_program(program, memory.in_place))
+    return program, plan_program(program, memory.in_place)

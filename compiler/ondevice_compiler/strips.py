@@ -236,7 +236,7 @@ def _whole(program: Program, strip: Strip, final: str) -> set[str]:
     whole = {final}
     for index, step in enumerate(program.steps):
         if index not in inside:
-            whole.update((*step.inputs, *step.outputs))
+            whole.update(program.storage(n)[0] for n in (*step.inputs, *step.outputs))
     written = {name for index in inside for name in program.steps[index].outputs}
     for index in inside:
         whole.update(name for name in program.steps[index].inputs if name not in written)
