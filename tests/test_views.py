@@ -14,9 +14,10 @@ from torch import nn
 import test_strips
 from ondevice_compiler.access import overlap_distance
 from ondevice_compiler.compile import CompiledModel
+from ondevice_compiler.order import order
 from ondevice_compiler.program import Program, Step, Strip, Tensor
 from ondevice_compiler.strips import strip_layout
-from ondevice_compiler.views import slices_as_views
+from ondevice_compiler.views import contiguous_slices, slices_as_views
 from small_networks import Network
 
 
@@ -68,12 +69,13 @@ class Tail(nn.Module):  # type: ignore[misc]
 TOKENS, ROWS, TAIL = Network(FirstToken, (4, 9)), Network(Rows, (2, 9, 8)), Network(Tail, (2, 9, 8))
 
 
-def compiled(network: Network, views: Any, **options: Any) -> tuple[CompiledModel, Program]:
-    """Compiled with another pass in the place of `slices_as_views`."""
+def compiled(network: Network, views: bool = True, **options: Any) -> tuple[CompiledModel, Program]:
+    """Compiled with the views that the compiler chooses, or with none."""
     stage = test_strips.schedule_stage
+    found = contiguous_slices if views else lambda program: ()
     with (
         mock.patch.object(test_strips, "STAGE", network),
-        mock.patch.object(stage, "slices_as_views", views),
+        mock.patch.object(stage, "contiguous_slices", found),
     ):
         return test_strips.compiled_stage(**options)
 
@@ -97,8 +99,8 @@ def arena_bytes(model: CompiledModel) -> int:
 def test_views_change_no_bit_and_leave_only_slices_that_are_scattered(
     network: Network, dtype: str, left: int
 ) -> None:
-    model, program = compiled(network, slices_as_views, dtype=dtype)
-    plain, copied = compiled(network, lambda program: program, dtype=dtype)
+    model, program = compiled(network, dtype=dtype)
+    plain, copied = compiled(network, views=False, dtype=dtype)
     views = [tensor for tensor in program.tensors.values() if tensor.view_of is not None]
     assert copies(program) == left
     assert copies(copied) - left == len(views) > 0
@@ -108,10 +110,12 @@ def test_views_change_no_bit_and_leave_only_slices_that_are_scattered(
 
 
 def test_a_slice_that_would_keep_a_large_map_alive_is_copied() -> None:
-    model, program = compiled(TAIL, slices_as_views)
-    stage = test_strips.schedule_stage
-    with mock.patch.object(stage, "min", lambda found, key: found[0], create=True):
-        forced, viewed = compiled(TAIL, slices_as_views)
+    def viewed_anyway(program: Program, *options: bool) -> Program:
+        return order(slices_as_views(program, contiguous_slices(program)), *options)
+
+    model, program = compiled(TAIL)
+    with mock.patch.object(test_strips.schedule_stage, "order", viewed_anyway):
+        forced, viewed = compiled(TAIL, views=False)
     assert (copies(program), copies(viewed)) == (1, 0)
     assert arena_bytes(model) < arena_bytes(forced)
     assert outcome(TAIL, model) == outcome(TAIL, forced)
@@ -135,7 +139,7 @@ def test_a_map_is_not_written_over_while_a_view_of_it_is_read() -> None:
     product = made("multiply", ("a", "v"), "z")
     program = program_of([*tensors, feature("logits", 1, 1, 1)], cut, product)
     assert overlap_distance(product, program, "a") == 0
-    viewed = slices_as_views(program)
+    viewed = slices_as_views(program, contiguous_slices(program))
     assert viewed.steps == (product,)
     assert viewed.storage("v") == ("a", 12)
     assert overlap_distance(product, viewed, "a") is None
@@ -158,6 +162,7 @@ def test_a_strip_keeps_all_of_a_map_that_is_read_through_a_view() -> None:
     assert set(layout.buffer_rows) == {"a"}
     cut = made("slice", ("a",), "v", begin=(0, 2, 0, 0), shape=(1, 2, 3, 2))
     read = made("conv2d", ("v", "w", "w"), "z", **window)
-    layout = strip_layout(slices_as_views(program_of(tensors, *steps, cut, read)), Strip(0, 1, 2))
+    viewed = slices_as_views(program_of(tensors, *steps, cut, read), ["v"])
+    layout = strip_layout(viewed, Strip(0, 1, 2))
     assert layout is not None
     assert set(layout.buffer_rows) == set()

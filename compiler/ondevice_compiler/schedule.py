@@ -22,7 +22,7 @@ from ondevice_compiler.rematerialise import rematerialise
 from ondevice_compiler.scheme import UpdateScheme, select
 from ondevice_compiler.strip_search import choose_strips
 from ondevice_compiler.updates import Optimizer
-from ondevice_compiler.views import slices_as_views
+from ondevice_compiler.views import contiguous_slices, slices_as_views
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,22 @@ def schedule(
     memory = memory or MemoryOptions()
     if memory.remat_macs_cap:
         program = rematerialise(program, memory.remat_macs_cap, memory.in_place)
-    viewed = slices_as_views(program) if memory.in_place else program
-    variants = [program] if viewed is program else [viewed, program]
-    arranged = [_arranged(variant, memory) for variant in variants]
-    stages["order"], plan = min(arranged, key=lambda found: found[1].arena_bytes)
+    stages["order"], plan = _with_views(program, memory)
     return Schedule(scheme, stages, histories, plan)
+
+
+def _with_views(program: Program, memory: MemoryOptions) -> tuple[Program, Plan]:
+    """Arranged with as many views, all or else one by one, as do not make the arena larger."""
+    best = _arranged(program, memory)
+    slices = contiguous_slices(program) if memory.in_place else ()
+    chosen: tuple[str, ...] = ()
+    for more in (slices, *((name,) for name in slices)):
+        if chosen == slices:
+            break
+        found = _arranged(slices_as_views(program, chosen + more), memory)
+        if found[1].arena_bytes <= best[1].arena_bytes:
+            best, chosen = found, chosen + more
+    return best
 
 
 def _arranged(program: Program, memory: MemoryOptions) -> tuple[Program, Plan]:

@@ -7,6 +7,7 @@ slice is read: schedule.py takes views only where the arena does not grow by the
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import dropwhile
 
@@ -16,20 +17,20 @@ from ondevice_compiler.lifetimes import in_arena
 from ondevice_compiler.program import BYTES, Program, Step
 
 
-def slices_as_views(program: Program) -> Program:
-    """Replaces every contiguous slice by a view of its input.
+def contiguous_slices(program: Program) -> tuple[str, ...]:
+    """Names of the steps whose output could be a view of their input."""
+    return tuple(step.name for step in program.steps if _is_contiguous(step, program))
+
+
+def slices_as_views(program: Program, names: Collection[str]) -> Program:
+    """Replaces slices by views of their inputs.
 
     Args:
         program: Of its final types, not yet ordered.
-
-    Returns:
-        The program without those steps; `program` itself where it has none.
+        names: Of steps from `contiguous_slices`.
     """
-    views = {step.name: step for step in program.steps if _is_contiguous(step, program)}
-    if not views:
-        return program
     tensors = dict(program.tensors)
-    for step in views.values():
+    for step in (step for step in program.steps if step.name in names):
         (source,), (output,) = step.inputs, step.outputs
         x = tensors[source]  # Maybe a view itself.
         first = int(np.ravel_multi_index(step.attributes["begin"], x.shape))
@@ -37,7 +38,7 @@ def slices_as_views(program: Program) -> Program:
         tensors[output] = replace(
             tensors[output], view_of=x.view_of or source, offset_bytes=offset_bytes
         )
-    steps = tuple(step for step in program.steps if step.name not in views)
+    steps = tuple(step for step in program.steps if step.name not in names)
     return replace(program, steps=steps, tensors=tensors)
 
 
