@@ -99,45 +99,41 @@ class Study:
     seeds: Sequence[int]
     epochs: int
 
+    def learning_rate(
+        self, models: Sequence[ModelDirectory], on_run: Callable[[], None] = lambda: None
+    ) -> float:
+        """The rate with the best mean accuracy on validation data, of one model or of several."""
+        scores = np.zeros(len(self.rates))
+        for model in models:
+            native = in_process(model)
+            for index, rate in enumerate(self.rates):
+                for seed in self.rate_seeds:
+                    scores[index] += self._accuracy(native, self.validation, rate, seed)
+                    on_run()
+        return self.rates[int(np.argmax(scores))]
+
     def measure(
-        self, model: ModelDirectory, scheme: str, on_run: Callable[[], None] = lambda: None
+        self,
+        model: ModelDirectory,
+        scheme: str,
+        rate: float,
+        on_run: Callable[[], None] = lambda: None,
     ) -> Row:
-        """Chooses the learning rate, then runs every data set and seed."""
-        files = {p.name: p.read_text(encoding="utf-8") for p in model.path.glob("*.[ch]")}
-        native = NativeModel(files, model.manifest, "-O3")
-
-        def accuracy(data: Dataset, part: str, rate: float, seed: int, epochs: int) -> float:
-            key = {
-                "model": model.manifest["model_id"],
-                "data": f"{data.source} {part}",
-                "rate": rate,
-                "seed": seed,
-                "epochs": epochs,
-            }
-            found = self.log.run(key, lambda: adapt(native, data, epochs, rate, seed))
-            on_run()
-            return found
-
-        scores = [
-            np.mean(
-                [
-                    accuracy(self.validation, "validation", rate, seed, self.epochs)
-                    for seed in self.rate_seeds
-                ]
-            )
-            for rate in self.rates
-        ]
-        best = self.rates[int(np.argmax(scores))]
-        before = [accuracy(data, "test", 0.0, 0, 0) for data in self.data_sets]
-        after = [
-            [accuracy(data, "test", best, seed, self.epochs) for seed in self.seeds]
-            for data in self.data_sets
-        ]
+        """Trains and tests every data set with every seed."""
+        native = in_process(model)
+        before: list[float] = []
+        after: list[list[float]] = []
+        for data in self.data_sets:
+            before.append(self._accuracy(native, data, 0.0, 0, epochs=0))
+            after.append([])
+            for seed in self.seeds:
+                after[-1].append(self._accuracy(native, data, rate, seed))
+                on_run()
         memory = model.manifest["memory"]
         return Row(
             scheme,
             str(model.manifest["dtype"]),
-            best,
+            rate,
             np.asarray(before),
             np.asarray(after),
             memory["ram_bytes"],
@@ -147,7 +143,26 @@ class Study:
 
     def runs_a_row(self) -> int:
         """Number of runs behind one row."""
-        return len(self.rates) * len(self.rate_seeds) + len(self.data_sets) * (1 + len(self.seeds))
+        return len(self.rates) * len(self.rate_seeds) + len(self.data_sets) * len(self.seeds)
+
+    def _accuracy(
+        self, native: NativeModel, data: Dataset, rate: float, seed: int, epochs: int | None = None
+    ) -> float:
+        length = self.epochs if epochs is None else epochs
+        key = {
+            "model": native.manifest["model_id"],
+            "data": f"{data.source}: {len(data.x)} / {len(data.x_test)}",
+            "rate": rate,
+            "seed": seed,
+            "epochs": length,
+        }
+        return self.log.run(key, lambda: adapt(native, data, length, rate, seed))
+
+
+def in_process(model: ModelDirectory) -> NativeModel:
+    """A compiled model, built for this process."""
+    files = {path.name: path.read_text(encoding="utf-8") for path in model.path.glob("*.[ch]")}
+    return NativeModel(files, model.manifest, "-O3")
 
 
 def adapt(native: NativeModel, data: Dataset, epochs: int, rate: float, seed: int) -> float:

@@ -113,7 +113,8 @@ def main() -> int:
             for dtype in DTYPES:
                 model = compiled(scheme, dtype)
                 name = scheme.partition(":")[0]
-                rows.append(study.measure(model, name, lambda: progress.advance(task)))
+                rate = study.learning_rate([model], lambda: progress.advance(task))
+                rows.append(study.measure(model, name, rate, lambda: progress.advance(task)))
     text = "\n".join(
         lines(
             rows, [f"wearer {person}" for person in people], f"Adaptation / test windows: {counts}."

@@ -135,12 +135,12 @@ NETWORKS = {
             head=CLASSES,
         ),
         Network(
-            "mobilenetv1-vww", _MLPERF / "vww_96_int8.tflite", (96, 96, 3), 0.0, 1.0, "last-4",
-            classes=2,
+            "mobilenetv1-vww", _MLPERF / "vww_96_int8.tflite", (96, 96, 3), 0.0, 1.0,
+            f"sparse:{SCHEMES / 'vww-sparse.toml'}", classes=2,
         ),
         Network(
-            "resnet8", _MLPERF / "pretrainedResnet_quant.tflite", (32, 32, 3), 0.0, 255.0, "last-3",
-            rate=1e-5,
+            "resnet8", _MLPERF / "pretrainedResnet_quant.tflite", (32, 32, 3), 0.0, 255.0,
+            f"sparse:{SCHEMES / 'resnet8-sparse.toml'}", rate=1e-5,
         ),
         Network(
             "ds-cnn", _MLPERF / "kws_ref_model.tflite", (49, 10, 1), -100.0, 100.0, "last-3",
