@@ -26,16 +26,13 @@ from ondevice.data import Dataset, calibration_subset, load_dataset
 
 MODEL = ROOT.parent / "shared" / "data" / "mlperf-tiny" / "kws_ref_model.tflite"
 SPARSE = ROOT / "benchmarks" / "schemes" / "ds-cnn-vowels.toml"
-SCHEMES = (
-    *("last", "last-2", "last-3", "last-4", "last-6", "bias", "bn", "tinytl"),
-    *(f"sparse:{SPARSE}", "full"),
-)
+SCHEMES = ("last", "last-4", "bias", "bn", "tinytl", f"sparse:{SPARSE}", "full")
 DTYPES = ("int8", "float32")
 SPEAKERS = 9
 EPOCHS = 20
-LEARNING_RATES = (0.001, 0.003, 0.01, 0.03)
+LEARNING_RATES = (0.003, 0.01, 0.03)
 SEEDS = (0, 1, 2)
-RATE_SEEDS = (0, 1)
+RATE_SEEDS = (0,)
 VALIDATION_SHARE = 0.3
 
 
@@ -60,8 +57,8 @@ def lines(rows: list[Row], data: Dataset) -> Iterator[str]:
     yield f"{len(data.x_test)} test utterances, {EPOCHS} epochs, batch 1, SGD, linear decay."
     yield f"Accuracy in per cent, mean and standard deviation over {len(SEEDS)} seeds of the order"
     yield f"of samples. The learning rate is chosen among {rates} for each"
-    yield "scheme, on 30 % of the training data, held out: the best mean of both types and of"
-    yield f"{len(RATE_SEEDS)} seeds. float32 trains the dequantised network with float activations."
+    yield "scheme, on 30 % of the training data, held out: the best mean of both types. float32"
+    yield "trains the dequantised network with float activations."
     yield "The sparse scheme is what `ondevice search --ram 64K` found (docs/search.md)."
     yield ""
     yield (
