@@ -30,19 +30,18 @@ PARTS: dict[str, Callable[[MemoryNeed], int]] = {
 }
 REFERENCE = {
     "mcunet-5fps": "Reference (MIT tiny-training, the same scheme, 128x128): arena 189,800 B, "
-    "weights 36 KB, stack 21 KB: 247 KB in all; its paper counts 173 KB. Ours, patched, in QEMU "
-    "(qemu_f405, 3 steps): 1,036 B of stack used, 116.4 KB for the whole firmware with its session "
-    "and a stack of 4 KB.",
+    "weights 36 KB, stack 21 KB: 247 KB in all; its paper counts 173 KB.",
     "mobilenetv2-w0.35": "Reference (paper, sparse and reordered): 141 KB.",
 }
 INTRODUCTION = """# RAM of a training step
 
 Written by `make ladder`, from the compiler's plan: int8, batch 1, SGD, bytes. The stack and the
-runtime's session come on top; they are the board's. Each rung keeps what the one above it does.
+runtime's session come on top (measured in [networks.md](networks.md)). Each rung keeps what the
+one above it does.
 
-* **full**: every parameter is trained; **sparse**: the network's scheme in benchmarks/schemes
-  (MobileNetV1: the last four layers). Weight gradients are never stored: each is consumed by its
-  update as it is computed.
+* **full**: every parameter is trained; **sparse**: the network's scheme in benchmarks/schemes, for
+  the first two networks MIT's published "49 KB" ones. Weight gradients are never stored: each is
+  consumed by its update as it is computed.
 * **reordered**: the order of steps found by beam search for the least peak.
 * **in place**: an output is written over an input that dies, as far behind as the kernel's window
   still reads.
@@ -96,7 +95,7 @@ def ladder(network: Network) -> Iterable[Rung]:
 def table(rungs: list[Rung]) -> str:
     """The rungs of one network as a Markdown table."""
     lines = [
-        "| | " + " | ".join(PARTS) + " | RAM in all |",
+        "| | " + " | ".join(PARTS) + " | RAM of the model |",
         "|---|" + "---:|" * (len(PARTS) + 1),
     ]
     for rung in rungs:
