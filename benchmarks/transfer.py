@@ -31,7 +31,7 @@ DTYPES = ("int8", "float32")
 SPEAKERS = 9
 EPOCHS = 20
 LEARNING_RATES = (0.003, 0.01, 0.03)
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 RATE_SEEDS = (0,)
 VALIDATION_SHARE = 0.3
 
