@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,15 @@ class Study:
             "epochs": length,
         }
         return self.log.run(key, lambda: adapt(native, data, length, rate, seed))
+
+
+def validation_split(data: Dataset, share: float) -> Dataset:
+    """Training data split into a training part and, the last ones of each class, a held-out one."""
+    held = np.zeros(len(data.y), bool)
+    for label in np.unique(data.y):
+        mine = np.flatnonzero(data.y == label)
+        held[mine[len(mine) - max(1, round(len(mine) * share)) :]] = True
+    return replace(data, x=data.x[~held], y=data.y[~held], x_test=data.x[held], y_test=data.y[held])
 
 
 def in_process(model: ModelDirectory) -> NativeModel:

@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from adaptation import BUILD, ROOT, Row, RunLog, Study
+from adaptation import BUILD, ROOT, Row, RunLog, Study, validation_split
 from rich.progress import Progress
 
 from ondevice import demo
 from ondevice.compiled_model import CompileRequest, ModelDirectory, compile_to_cache
 from ondevice.config import ModelSettings
-from ondevice.data import Dataset, calibration_subset, make_dataset
+from ondevice.data import calibration_subset, make_dataset
 
 MODEL = Path(demo.__file__).parent / "watch.onnx"
 SPARSE = Path(demo.__file__).parent / "sparse.toml"
@@ -39,16 +37,6 @@ def compiled(scheme: str, dtype: str) -> ModelDirectory:
     x, y = calibration_subset(*demo.calibration_set())
     settings = ModelSettings(scheme=scheme, dtype=dtype)
     return compile_to_cache(CompileRequest(MODEL, settings, "watch", x, y), BUILD / "models")
-
-
-def validation_split(data: Dataset) -> Dataset:
-    """Adaptation data split into a training part and, behind it in time, a validation part."""
-    order = np.argsort(data.y, kind="stable")
-    held = np.zeros(len(data.y), bool)
-    for label in np.unique(data.y):
-        mine = order[data.y[order] == label]
-        held[mine[len(mine) - max(1, round(len(mine) * VALIDATION_SHARE)) :]] = True
-    return replace(data, x=data.x[~held], y=data.y[~held], x_test=data.x[held], y_test=data.y[held])
 
 
 def lines(rows: list[Row], people: list[str], samples: str) -> Iterator[str]:
@@ -98,7 +86,7 @@ def main() -> int:
     )
     study = Study(
         log=RunLog(BUILD / "results.jsonl"),
-        validation=validation_split(wearers[0]),
+        validation=validation_split(wearers[0], VALIDATION_SHARE),
         data_sets=wearers,
         rates=LEARNING_RATES,
         rate_seeds=SEEDS,

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
-import numpy as np
-from adaptation import BUILD, ROOT, Row, RunLog, Study
+from adaptation import BUILD, ROOT, Row, RunLog, Study, validation_split
 from rich.progress import Progress
 
 from ondevice.compiled_model import CompileRequest, compile_to_cache
@@ -34,15 +33,6 @@ LEARNING_RATES = (0.003, 0.01, 0.03)
 SEEDS = (0, 1, 2, 3, 4)
 RATE_SEEDS = (0,)
 VALIDATION_SHARE = 0.3
-
-
-def validation_split(data: Dataset) -> Dataset:
-    """Training data split into a training part and, the last ones of each class, a held-out one."""
-    held = np.zeros(len(data.y), bool)
-    for label in np.unique(data.y):
-        mine = np.flatnonzero(data.y == label)
-        held[mine[len(mine) - max(1, round(len(mine) * VALIDATION_SHARE)) :]] = True
-    return Dataset(data.x[~held], data.y[~held], data.x[held], data.y[held], source=data.source)
 
 
 def lines(rows: list[Row], data: Dataset) -> Iterator[str]:
@@ -129,7 +119,7 @@ def main() -> int:
     x, y = calibration_subset(data.x, data.y)
     study = Study(
         log=RunLog(BUILD / "transfer.jsonl"),
-        validation=validation_split(data),
+        validation=validation_split(data, VALIDATION_SHARE),
         data_sets=[data],
         rates=LEARNING_RATES,
         rate_seeds=RATE_SEEDS,
