@@ -156,9 +156,11 @@ def run_steps(device: Device, model: FakeModel, steps: range) -> None:
     assert device.read_parameters() == model.parameters()
 
 
-def test_a_clean_line_trains_without_a_retry(device: Device) -> None:
+def test_a_clean_line_trains_without_a_retry(fake_device: Path) -> None:
     model = FakeModel()
-    with device:
+    # So patient that only a lost frame makes it ask again, not a busy machine.
+    patient = Timing(retry_s=30.0, reply_s=60.0)
+    with Device(ProcessTransport([str(fake_device)]), timing=patient) as device:
         device.link_statistics.retries = 0  # READY may have crossed HELLO
         run_steps(device, model, range(300))
         assert device.counters().trained == 300
