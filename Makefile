@@ -8,13 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 TEST_STAMP := $(VENV)/.test-installed
-C_SOURCES := $(shell find runtime firmware tests/c -name '*.[ch]' 2>/dev/null)
+C_SOURCES := $(shell find runtime firmware benchmarks tests/c -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help train test lint format results ladder transfer networks search lock clean tools
+.PHONY: help train test lint format results ladder transfer networks kernels kernels-check search lock clean tools
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 train: $(RUN_STAMP)  ## set up, then adapt the demo model to an unseen wearer, in QEMU
 	$(BIN)/ondevice train $(ARGS)
@@ -50,6 +50,12 @@ transfer: build/vowels.npz  ## a keyword spotter learns speakers by every scheme
 
 networks: $(TEST_STAMP)  ## train the networks of ../shared/data in QEMU, write docs/networks.md
 	$(BIN)/python benchmarks/networks.py $(ARGS)
+
+kernels: $(TEST_STAMP)  ## count every kernel's instructions in QEMU, write docs/kernels.md
+	$(BIN)/python benchmarks/kernels.py $(ARGS)
+
+kernels-check: $(TEST_STAMP)  ## fail where a kernel's count is over 2 % above the recorded one
+	$(BIN)/python benchmarks/kernels.py --check --no-naive $(ARGS)
 
 ladder: $(TEST_STAMP)  ## plan the RAM of real networks, rung by rung, write docs/memory.md
 	$(BIN)/python benchmarks/memory_ladder.py

@@ -72,7 +72,7 @@ def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
         BuildError: A tool is missing, the C does not compile, or it does not fit the board: by how
             many bytes.
     """
-    _require("gcc" if board.run == "host" else "arm-none-eabi-gcc")
+    require_tool("gcc" if board.run == "host" else "arm-none-eabi-gcc")
     build_dir.mkdir(parents=True, exist_ok=True)
     root = project_root()
     environment = {
@@ -117,7 +117,7 @@ def simulation_command(program: str, board: Board) -> list[str]:
         return [program]
     if board.run != "qemu":
         raise BuildError(f"board {board.name!r} is a real one and cannot be simulated")
-    _require("qemu-system-arm")
+    require_tool("qemu-system-arm")
     return [
         "qemu-system-arm",
         *("-M", board.qemu_machine),
@@ -135,7 +135,12 @@ def flash(firmware: Firmware, board: Board, port: str | None = None) -> None:
     flash_file(firmware.elf, board, port)
 
 
-def _require(tool: str) -> None:
+def require_tool(tool: str) -> None:
+    """Refuses where a program is not installed.
+
+    Raises:
+        BuildError: With the Debian package that has it.
+    """
     if shutil.which(tool) is None:
         raise BuildError(f"{tool} is not installed: `apt-get install {_DEBIAN[tool]}`")
 

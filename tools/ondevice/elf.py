@@ -51,6 +51,24 @@ def read_sizes(path: Path) -> ElfSizes:
         raise UserError(f"{path}: not an ELF file: {error}") from error
 
 
+def function_bytes(path: Path) -> dict[str, int]:
+    """Code bytes of every function of an ELF or object file, by name."""
+    with path.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab")
+        listed = [] if symbols is None else list(symbols.iter_symbols())
+        return {
+            str(symbol.name): int(symbol["st_size"])
+            for symbol in listed
+            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF"
+        }
+
+
+def section_sizes(path: Path) -> dict[str, int]:
+    """Bytes of every section of an ELF or object file, by name."""
+    with path.open("rb") as file:
+        return {str(s.name): int(s["sh_size"]) for s in ELFFile(file).iter_sections()}
+
+
 def _sizes(elf: ELFFile) -> ElfSizes:
     flash = data = stack = 0
     for section in elf.iter_sections():

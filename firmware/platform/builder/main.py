@@ -10,6 +10,7 @@ from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 from ondevice.boards import load_board
 from ondevice.errors import UserError
 from ondevice.linker_script import linker_script
+from ondevice.toolchain import CODE, LINK, WARNINGS, definitions, machine_flags, tool_prefix
 
 env = DefaultEnvironment()
 root = Path(env.subst("$PROJECT_DIR"))
@@ -30,11 +31,8 @@ if not (model / "model.c").is_file():
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit(f"Error: `ondevice compile --board {name} -o {model}` failed")
 
-prefix = "" if host else "arm-none-eabi-"
-machine = [] if host else [f"-mcpu={board.cpu}", "-mthumb"]
-if board.fpu:
-    machine += [f"-mfpu={board.fpu}", "-mfloat-abi=hard"]
-warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+prefix = tool_prefix(board)
+machine = machine_flags(board)
 env.Replace(
     CC=f"{prefix}gcc",
     AR=f"{prefix}gcc-ar",
@@ -50,31 +48,12 @@ env.Replace(
     ],
 )
 env.Append(
-    # -fno-strict-aliasing: the arena's bytes hold tensors of several types.
-    # -fno-ipa-...: GCC 12 takes some vectorised kernels for functions without effect (it loses
-    # their stores into the arena) and drops the calls.
     CFLAGS=["-std=c99"],
-    CCFLAGS=[
-        *machine,
-        "-O3",
-        "-g",
-        "-ffp-contract=off",
-        "-fno-strict-aliasing",
-        "-fno-ipa-pure-const",
-        "-fno-ipa-modref",
-        "-ffunction-sections",
-        "-fdata-sections",
-        "-fno-common",
-        *warnings,
-    ],
+    CCFLAGS=[*machine, *CODE, *WARNINGS],
     CPPPATH=[str(root / "runtime" / "include"), str(root / "firmware" / "src"), str(model)],
     CPPDEFINES=[
         ("OD_BOARD_NAME", env.StringifyMacro(name)),
-        ("OD_CLOCK_HZ", f"{board.clock_hz}u"),
-        ("OD_UART_BAUD", f"{board.uart_baud}u"),
-        ("OD_STACK_BYTES", f"{board.stack_bytes}u"),
-        ("OD_SIMULATED", 1 if board.run == "qemu" else 0),
-        (f"OD_UART_{board.uart.upper()}", 1),
+        *definitions(board).items(),
     ],
     LINKFLAGS=[*machine],
 )
@@ -84,9 +63,7 @@ if not host:
     script.write_text(linker_script(board), encoding="utf-8")
     env.Append(
         LINKFLAGS=[
-            "-nostartfiles",
-            "-Wl,--gc-sections",
-            "--specs=nano.specs",
+            *LINK,
             f"-T{script}",
             f"-Wl,-Map,{build / 'firmware.map'}",
         ],

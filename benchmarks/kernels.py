@@ -1,0 +1,188 @@
+"""Counts the instructions of every measured layer in QEMU, beside plain C and published kernels.
+
+make kernels                       all of it: docs/kernels.md and benchmarks/kernels.json
+make kernels ARGS="-k 1x1"         only layers whose name holds 1x1, printed, nothing written
+make kernels-check                 fails where a count is over 2 % above the recorded one
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from layers import tasks
+from naive import naive_kernel
+
+from ondevice.boards import load_board
+from ondevice.measure.bench import Bench, Measurement
+from ondevice.measure.task import Task, lowered_kernel
+
+HERE = Path(__file__).resolve().parent
+RECORD = HERE / "kernels.json"
+REFERENCES = HERE / "reference_kernels.json"
+DOCUMENT = HERE.parent / "docs" / "kernels.md"
+BOARD = "qemu_f405"
+ALLOWED = 1.02  # More than 2 % above the record is a regression.
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer.
+
+    Attributes:
+        name: Of the layer.
+        macs: Multiply-accumulates; 0 where it has none.
+        elements: Of its output.
+        instructions, code_bytes, const_bytes: Of the compiler's kernel.
+        naive_instructions: Of the plain loops; 0: not written.
+        exact: The plain loops wrote the same bytes.
+    """
+
+    name: str
+    macs: int
+    elements: int
+    instructions: int
+    code_bytes: int
+    const_bytes: int
+    naive_instructions: int
+    exact: bool
+
+    @property
+    def work(self) -> int:
+        """What instructions are divided by: MACs, or elements where there are none."""
+        return self.macs or self.elements
+
+    @property
+    def unit(self) -> str:
+        """What `work` counts."""
+        return "MAC" if self.macs else "element"
+
+
+def measure(names: list[str], jobs: int, naive: bool) -> Iterator[Row]:
+    """Measures the layers, in order.
+
+    Raises:
+        SystemExit: A kernel does not build or run.
+    """
+    makers = tasks()
+    chosen = [makers[name]() for name in names]
+    kernels = [(task, lowered_kernel(task)) for task in chosen]
+    plain = [(task, naive_kernel(task)) for task in chosen] if naive else []
+    extra = [(task, kernel) for task, kernel in plain if kernel is not None]
+    with Bench(load_board(BOARD), jobs) as bench:
+        results = bench.measure_all([*kernels, *extra])
+        ours = [_sound(task, next(results)) for task, _ in kernels]
+        others = {task.name: _sound(task, next(results)) for task, _ in extra}
+    for task, found in zip(chosen, ours, strict=True):
+        other = others.get(task.name)
+        yield Row(
+            task.name,
+            task.macs,
+            task.program.tensor(task.program.steps[0].outputs[0]).elements,
+            found.count,
+            found.code_bytes,
+            found.const_bytes,
+            0 if other is None else other.count,
+            other is None or other.checksum == found.checksum,
+        )
+
+
+def _sound(task: Task, found: Measurement | Exception) -> Measurement:
+    if isinstance(found, Exception):
+        sys.exit(f"{task.name}: {found}")
+    return found
+
+
+def references() -> dict[str, dict[str, float]]:
+    """Instructions per MAC of published kernels on the same shapes: layer -> library -> figure."""
+    loaded: dict[str, dict[str, float]] = json.loads(REFERENCES.read_text())["layers"]
+    return loaded
+
+
+def lines(rows: list[Row]) -> Iterator[str]:
+    """The table, in Markdown."""
+    known = references()
+    libraries = json.loads(REFERENCES.read_text())["libraries"]
+    heads = ["layer", "M MAC", "instructions", "per MAC", "code", "plain C", *libraries]
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for row in rows:
+        published = known.get(row.name, {})
+        each = f"{row.instructions / row.work:.2f}"
+        plain = f"{row.naive_instructions / row.work:.2f}" if row.naive_instructions else ""
+        cells = [
+            row.name,
+            f"{row.macs / 1e6:.3f}" if row.macs else "",
+            f"{row.instructions:,}",
+            each if row.macs else f"{each} an element",
+            f"{row.code_bytes:,} B",
+            plain if row.exact else f"{plain} DIFFERS",
+            *(str(published.get(library, "")) for library in libraries),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def document(rows: list[Row]) -> Iterator[str]:
+    """docs/kernels.md."""
+    yield "# Kernels"
+    yield ""
+    yield "Made by `make kernels`: instructions that QEMU's Cortex-M4 (STM32F405) retires in one"
+    yield "call of each kernel, counted exactly; flags and runtime are those of the firmware (-O3)."
+    yield "Not cycles. *Plain C* is benchmarks/naive.c, which writes the same bytes. The last two"
+    yield f"are others. {json.loads(REFERENCES.read_text())['source']}"
+    yield ""
+    yield from lines(rows)
+    yield ""
+    yield "`make kernels-check` fails where a count is over 2 % above benchmarks/kernels.json."
+    yield ""
+
+
+def regressions(rows: list[Row]) -> list[str]:
+    """One line for each layer that is over 2 % above the record, or not exact."""
+    recorded = {entry["name"]: entry for entry in json.loads(RECORD.read_text())["layers"]}
+    found = []
+    for row in rows:
+        before = recorded.get(row.name)
+        if before is None:
+            found.append(f"{row.name}: not recorded; run `make kernels`")
+        elif row.instructions > before["instructions"] * ALLOWED:
+            change = 100 * (row.instructions / before["instructions"] - 1)
+            found.append(
+                f"{row.name}: {row.instructions:,} instructions, recorded "
+                f"{before['instructions']:,} (+{change:.1f} %)"
+            )
+        if not row.exact:
+            found.append(f"{row.name}: not the bytes of benchmarks/naive.c")
+    return found
+
+
+def main() -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("-k", default="", metavar="TEXT", help="only layers with TEXT in the name")
+    parser.add_argument("--check", action="store_true", help="compare with the record; no writing")
+    parser.add_argument("--no-naive", action="store_true", help="leave out the plain C")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    names = [name for name in tasks() if arguments.k in name]
+    if not names:
+        sys.exit(f"-k {arguments.k}: no such layer; there are {', '.join(tasks())}")
+    rows = list(measure(names, arguments.jobs, naive=not arguments.no_naive))
+    print("\n".join(lines(rows)))
+    if arguments.check:
+        problems = regressions(rows)
+        print("\n".join(problems) or f"no count is over {ALLOWED - 1:.0%} above its record")
+        return 1 if problems else 0
+    if not arguments.k and not arguments.no_naive:
+        RECORD.write_text(json.dumps({"layers": [asdict(row) for row in rows]}, indent=1) + "\n")
+        DOCUMENT.write_text("\n".join(document(rows)), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""What is measured: one step of a program, with operands, and the C of a kernel for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ondevice_compiler.c_text import C_TYPES, identifier, literal, table
+from ondevice_compiler.emit import kernels_header
+from ondevice_compiler.kernel_builder import (
+    Argument,
+    LocalArgument,
+    RateArgument,
+    ScalarArgument,
+    ScaleArgument,
+    ShiftArgument,
+    TableArgument,
+    TensorArgument,
+    UnitArgument,
+)
+from ondevice_compiler.lower import Lowered, lower
+from ondevice_compiler.program import Program, Tensor
+
+UNWRITTEN = 85  # Each byte of what a kernel only writes, before it does.
+_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step and the state it runs in.
+
+    Attributes:
+        name: For people.
+        program: Of that one step.
+        values: Every operand's content before the step; outputs that are not read may miss.
+        exponents: Of the int8 gradients.
+        rate: Learning rate times the unit of the gradients.
+        macs: Multiply-accumulates of the step; 0 where it has none.
+    """
+
+    name: str
+    program: Program
+    values: Mapping[str, NDArray[Any]]
+    exponents: Mapping[str, int] = field(default_factory=dict)
+    rate: float = 0.0
+    macs: int = 0
+
+    @property
+    def constants(self) -> list[Tensor]:
+        """Operands in flash: frozen parameters."""
+        tensors = self.program.tensors.values()
+        return [t for t in tensors if t.kind == "parameter" and not t.trainable]
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """First byte of each operand in RAM: the same for every kernel of the task."""
+        constants = {tensor.name for tensor in self.constants}
+        offsets, end = {}, 0
+        for tensor in self.program.tensors.values():
+            if tensor.name not in constants and tensor.view_of is None:
+                offsets[tensor.name] = end
+                end += -(-tensor.size_bytes // _ALIGNMENT) * _ALIGNMENT
+        for tensor in self.program.tensors.values():
+            if tensor.view_of is not None:
+                offsets[tensor.name] = offsets[tensor.view_of] + tensor.offset_bytes
+        return offsets
+
+    def arena(self) -> bytes:
+        """First contents of the operands in RAM."""
+        offsets = self.offsets
+        ends = [offsets[name] + self.program.tensor(name).size_bytes for name in offsets]
+        size = -(-max(ends) // _ALIGNMENT) * _ALIGNMENT
+        content = bytearray([UNWRITTEN]) * size
+        for name, first in offsets.items():
+            if name in self.values:
+                tensor = self.program.tensor(name)
+                raw = np.ascontiguousarray(self.values[name], tensor.dtype).tobytes()
+                content[first : first + len(raw)] = raw
+        return bytes(content)
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A kernel in C, and the call that the task makes.
+
+    Attributes:
+        definitions: Of the function, with its includes; its operands are not declared yet.
+        statement: The call, with the task's tensors by their C names.
+        tables: Definitions of constants that only the call mentions.
+    """
+
+    definitions: str
+    statement: str
+    tables: str = ""
+
+
+def lowered_kernel(task: Task, lowered: Lowered | None = None) -> KernelSource:
+    """The compiler's own kernel for a task.
+
+    Args:
+        task: Of one step.
+        lowered: Of the task's program, where not by the compiler's defaults.
+    """
+    lowered = lower(task.program) if lowered is None else lowered
+    (call,) = lowered.calls
+    definitions = kernels_header(lowered)
+    for kernel in lowered.kernels:  # A firmware calls most kernels twice, so they are not inlined.
+        definitions = definitions.replace(
+            f"static void {kernel.name}(", f"__attribute__((noinline)) static void {kernel.name}("
+        )
+    tables: list[str] = []
+    arguments = [_argument(task, argument, tables) for argument in call.arguments]
+    return KernelSource(definitions, f"{call.kernel}({', '.join(arguments)});", "\n".join(tables))
+
+
+def measured_source(task: Task, kernel: KernelSource) -> str:
+    """The C file of one measurement, beside firmware/measure/measure.c; includes arena.bin."""
+    arena_bytes = len(task.arena())
+    scales = [f"{{.exponent = {task.exponents[name]}}}" for name in task.exponents] or ["{0}"]
+    places = [
+        f"#define {identifier(name)} (({C_TYPES[task.program.tensor(name).dtype]} *)(void *)"
+        f"((uint8_t *)od_arena + {offset}))"
+        for name, offset in task.offsets.items()
+    ]
+    constants = [
+        table(identifier(tensor.name), np.asarray(task.values[tensor.name]).astype(tensor.dtype))
+        for tensor in task.constants
+    ]
+    return "\n".join(
+        [
+            kernel.definitions,
+            '#include "measured.h"',
+            f"uint32_t od_arena[{arena_bytes // 4}];",
+            f"const uint32_t od_arena_bytes = {arena_bytes};",
+            f"const uint32_t od_scale_count = {len(scales)};",
+            f"od_grad_scale_t od_scales[{len(scales)}];",
+            f"const od_grad_scale_t od_scales_first[{len(scales)}] = {{{', '.join(scales)}}};",
+            f"const float od_measured_rate = {literal(task.rate, 'float32')};",
+            '__asm__(".section .rodata.od_arena_first\\n.balign 8\\n.global od_arena_first\\n"',
+            '        "od_arena_first: .incbin \\"arena.bin\\"\\n.text");',
+            *constants,
+            kernel.tables,
+            *places,
+            "void od_measured(float rate) {",
+            "    (void)rate;",
+            f"    {kernel.statement}",
+            "}",
+            "",
+        ]
+    )
+
+
+def _argument(task: Task, argument: Argument, tables: list[str]) -> str:
+    gradients = list(task.exponents)
+    match argument:
+        case TensorArgument(tensor, first):
+            return identifier(tensor) + (f" + {first}" if first else "")
+        case TableArgument(values):
+            tables.append(table(f"od_table_{len(tables)}", values))
+            return f"od_table_{len(tables) - 1}"
+        case ScalarArgument(value, dtype):
+            return literal(value, dtype)
+        case ScaleArgument(gradient):
+            return f"&od_scales[{gradients.index(gradient)}]"
+        case ShiftArgument(source, target):
+            return f"{_exponent(source, gradients)} - {_exponent(target, gradients)}"
+        case RateArgument(gradient, factor) | UnitArgument(gradient, factor):
+            times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"
+            if gradient not in gradients:
+                return f"rate{times}"
+            return f"od_rate(rate, &od_scales[{gradients.index(gradient)}]){times}"
+        case LocalArgument():
+            return "rate"
+    raise TypeError(f"unknown argument {argument}")
+
+
+def _exponent(gradient: str, gradients: list[str]) -> str:
+    if gradient not in gradients:
+        return "0"
+    return f"od_scales[{gradients.index(gradient)}].exponent"

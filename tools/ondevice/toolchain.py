@@ -1,0 +1,46 @@
+"""How C is compiled for a board: the same flags for firmware and for measured kernels."""
+
+from __future__ import annotations
+
+from ondevice.boards import Board
+
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+# -fno-strict-aliasing: the arena's bytes hold tensors of several types.
+# -fno-ipa-...: GCC 12 takes some vectorised kernels for functions without effect (it loses
+# their stores into the arena) and drops the calls.
+CODE = (
+    "-O3",
+    "-g",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-fno-ipa-pure-const",
+    "-fno-ipa-modref",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-common",
+)
+LINK = ("-nostartfiles", "-Wl,--gc-sections", "--specs=nano.specs")
+
+
+def tool_prefix(board: Board) -> str:
+    """What stands before `gcc`."""
+    return "" if board.run == "host" else "arm-none-eabi-"
+
+
+def machine_flags(board: Board) -> list[str]:
+    """CPU and FPU."""
+    machine = [] if board.run == "host" else [f"-mcpu={board.cpu}", "-mthumb"]
+    if board.fpu:
+        machine += [f"-mfpu={board.fpu}", "-mfloat-abi=hard"]
+    return machine
+
+
+def definitions(board: Board) -> dict[str, str]:
+    """What firmware/src is told of the board, macro by macro."""
+    return {
+        "OD_CLOCK_HZ": f"{board.clock_hz}u",
+        "OD_UART_BAUD": f"{board.uart_baud}u",
+        "OD_STACK_BYTES": f"{board.stack_bytes}u",
+        "OD_SIMULATED": "1" if board.run == "qemu" else "0",
+        f"OD_UART_{board.uart.upper()}": "1",
+    }
