@@ -1,8 +1,8 @@
-"""Counts the instructions of every measured layer in QEMU, beside plain C and published kernels.
+"""Counts instructions of layers and of whole steps in QEMU, beside plain C and published kernels.
 
 make kernels                       all of it: docs/kernels.md and benchmarks/kernels.json
-make kernels ARGS="-k 1x1"         only layers whose name holds 1x1, printed, nothing written
-make kernels-check                 fails where a count is over 2 % above the recorded one
+make kernels ARGS="-k 1x1"         only what has 1x1 in its name, printed, nothing written
+make kernels-check                 fails where a layer's count is over 2 % above the recorded one
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from layers import tasks
 from naive import naive_kernel
+from steps import StepRow, steps
 
 from ondevice.boards import load_board
 from ondevice.measure.bench import Bench, Measurement
@@ -127,7 +128,26 @@ def lines(rows: list[Row]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def document(rows: list[Row]) -> Iterator[str]:
+def step_lines(rows: list[StepRow]) -> Iterator[str]:
+    """The table of whole steps, in Markdown; instructions in millions."""
+    heads = ["step", "M MAC", "forward", "dX", "dW, update", "rest", "M instructions", "per MAC"]
+    yield f"| {' | '.join([*heads, 'code', 'flash', 'RAM'])} |"
+    yield f"|{'---|' * (len(heads) + 3)}"
+    known = json.loads(REFERENCES.read_text())["steps"]
+    for row in rows:
+        parts = (row.forward, row.dx, row.dw, row.rest, row.step)
+        cells = [row.name, f"{row.macs / 1e6:.2f}", *(f"{part / 1e6:.2f}" for part in parts)]
+        cells += [f"{row.step / row.macs:.2f}", f"{row.code_bytes:,} B"]
+        yield f"| {' | '.join(cells)} | {row.flash_bytes:,} B | {row.ram_bytes:,} B |"
+        if row.name in known:
+            other = known[row.name]
+            cells = [f"{row.name}: {other['library']}", f"{row.macs / 1e6:.2f}"]
+            cells += [str(other[part]) for part in ("forward", "dx", "dw", "rest", "step")]
+            cells += [f"{other['step'] * 1e6 / row.macs:.2f}", ""]
+            yield f"| {' | '.join(cells)} | {other['flash_bytes']:,} B | {other['ram_bytes']:,} B |"
+
+
+def document(rows: list[Row], whole: list[StepRow]) -> Iterator[str]:
     """docs/kernels.md."""
     yield "# Kernels"
     yield ""
@@ -140,47 +160,70 @@ def document(rows: list[Row]) -> Iterator[str]:
     yield ""
     yield "`make kernels-check` fails where a count is over 2 % above benchmarks/kernels.json."
     yield ""
+    yield "## Whole training steps"
+    yield ""
+    yield "Batch 1, plain SGD, the second step of a run; millions of instructions. RAM: the"
+    yield "firmware's data and the stack that was used. Code: kernels and listings."
+    yield ""
+    yield from step_lines(whole)
+    yield ""
 
 
-def regressions(rows: list[Row]) -> list[str]:
-    """One line for each layer that is over 2 % above the record, or not exact."""
-    recorded = {entry["name"]: entry for entry in json.loads(RECORD.read_text())["layers"]}
-    found = []
-    for row in rows:
-        before = recorded.get(row.name)
-        if before is None:
-            found.append(f"{row.name}: not recorded; run `make kernels`")
-        elif row.instructions > before["instructions"] * ALLOWED:
-            change = 100 * (row.instructions / before["instructions"] - 1)
-            found.append(
-                f"{row.name}: {row.instructions:,} instructions, recorded "
-                f"{before['instructions']:,} (+{change:.1f} %)"
-            )
-        if not row.exact:
-            found.append(f"{row.name}: not the bytes of benchmarks/naive.c")
+def regressions(rows: list[Row], whole: list[StepRow]) -> list[str]:
+    """One line for each count that is over 2 % above the record, and each layer not exact."""
+    recorded = json.loads(RECORD.read_text())
+    before = {entry["name"]: entry["instructions"] for entry in recorded["layers"]}
+    before |= {entry["name"]: entry["step"] for entry in recorded["steps"]}
+    counts = {row.name: row.instructions for row in rows} | {row.name: row.step for row in whole}
+    found = [f"{row.name}: not the bytes of benchmarks/naive.c" for row in rows if not row.exact]
+    for name, count in counts.items():
+        if name not in before:
+            found.append(f"{name}: not recorded; run `make kernels`")
+        elif count > before[name] * ALLOWED:
+            change = 100 * (count / before[name] - 1)
+            counted = f"{count:,} instructions, recorded {before[name]:,} (+{change:.1f} %)"
+            found.append(f"{name}: {counted}")
     return found
+
+
+def record(rows: list[Row], whole: list[StepRow]) -> None:
+    """Writes benchmarks/kernels.json and docs/kernels.md; steps not measured now are kept."""
+    measured = [asdict(row) for row in whole]
+    names = [row.name for row in whole]
+    if RECORD.exists():
+        old = json.loads(RECORD.read_text()).get("steps", [])
+        measured += [entry for entry in old if entry["name"] not in names]
+    text = json.dumps({"layers": [asdict(row) for row in rows], "steps": measured}, indent=1)
+    RECORD.write_text(text + "\n", encoding="utf-8")
+    kept = [StepRow(**entry) for entry in measured]
+    DOCUMENT.write_text("\n".join(document(rows, kept)), encoding="utf-8")
 
 
 def main() -> int:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("-k", default="", metavar="TEXT", help="only layers with TEXT in the name")
+    parser.add_argument("-k", default="", metavar="TEXT", help="only what has TEXT in its name")
     parser.add_argument("--check", action="store_true", help="compare with the record; no writing")
     parser.add_argument("--no-naive", action="store_true", help="leave out the plain C")
+    parser.add_argument("--no-steps", action="store_true", help="leave out whole steps")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     names = [name for name in tasks() if arguments.k in name]
-    if not names:
-        sys.exit(f"-k {arguments.k}: no such layer; there are {', '.join(tasks())}")
-    rows = list(measure(names, arguments.jobs, naive=not arguments.no_naive))
-    print("\n".join(lines(rows)))
+    chosen = [] if arguments.no_steps else [name for name in steps() if arguments.k in name]
+    if not names and not chosen:
+        sys.exit(f"-k {arguments.k}: no such name; there are {', '.join([*tasks(), *steps()])}")
+    rows = list(measure(names, arguments.jobs, naive=not arguments.no_naive)) if names else []
+    if rows:
+        print("\n".join(lines(rows)), flush=True)
+    whole = [steps()[name]() for name in chosen]
+    if whole:
+        print("\n".join(step_lines(whole)))
     if arguments.check:
-        problems = regressions(rows)
+        problems = regressions(rows, whole)
         print("\n".join(problems) or f"no count is over {ALLOWED - 1:.0%} above its record")
         return 1 if problems else 0
     if not arguments.k and not arguments.no_naive:
-        RECORD.write_text(json.dumps({"layers": [asdict(row) for row in rows]}, indent=1) + "\n")
-        DOCUMENT.write_text("\n".join(document(rows)), encoding="utf-8")
+        record(rows, whole)
     return 0
 
 
