@@ -6,6 +6,7 @@ from typing import Any
 
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.memory import memory_need
+from ondevice_compiler.op_entry import op_entry
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
@@ -68,17 +69,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
             }
             for index, t in enumerate(state)
         ],
-        "ops": [
-            {
-                "index": index,
-                "name": call.step.name,
-                "op": call.step.op,
-                "phase": call.step.phase,
-                "macs": call.macs,
-                "kernel": call.kernel,
-            }
-            for index, call in enumerate(listing.lowered.calls)
-        ],
+        "ops": [op_entry(program, index, call) for index, call in enumerate(listing.lowered.calls)],
         "scales": [
             {"index": i, "name": name, "elements": program.tensor(name).elements}
             for i, name in enumerate(listing.scales)

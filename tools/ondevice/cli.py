@@ -22,6 +22,7 @@ from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.model_options import Section, with_model_options
+from ondevice.profile.command import profile
 from ondevice.report import summary_table
 from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare, train_once
@@ -336,6 +337,14 @@ app.command(
     "  ondevice search --ram 9K\n\n"
     "  ondevice search --model net.onnx --data mine.npz --ram 96K --macs 20M --epochs 5"
 )(search)
+
+
+app.command(
+    epilog="Examples:\n\n"
+    "  ondevice profile --group layer\n\n"
+    "  ondevice profile --model net.onnx --data mine.npz --board qemu_mps2_an500 "
+    "--report profile.html"
+)(profile)
 
 
 @app.command()

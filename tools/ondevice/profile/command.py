@@ -1,0 +1,91 @@
+"""The verb `ondevice profile`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ondevice import options as opt
+from ondevice.config import load_config
+from ondevice.errors import UserError
+from ondevice.interrupt import StopOnInterrupt
+from ondevice.json_lines import JsonLines
+from ondevice.memory_report import check_report_name
+from ondevice.model_options import Section, with_model_options
+from ondevice.profile.measure import measure, no_counter
+from ondevice.profile.picture import write_chart
+from ondevice.profile.rows import Group, make_profile
+from ondevice.profile.table import profile_table, records
+from ondevice.session import prepare
+from ondevice.target import open_target, target_board
+
+TEXT_WIDTH = 120  # columns where there is no terminal
+
+
+@with_model_options
+def profile(
+    model: Section,
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
+    board: opt.BoardOption = None,
+    port: opt.PortOption = None,
+    flash: opt.FlashOption = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps to average over")] = 3,
+    learning_rate: opt.LearningRateOption = None,
+    seed: opt.SeedOption = None,
+    group: Annotated[Group, typer.Option(help="What a row is")] = "op",
+    report: Annotated[
+        Path | None, typer.Option(help="Draw a bar chart: FILE.html or FILE.svg")
+    ] = None,
+    config: opt.ConfigOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
+    ] = False,
+    build_dir: opt.BuildDirOption = Path("build"),
+) -> None:
+    """Show where a training step's instructions (simulated) or cycles (real board) go."""
+    settings = load_config(
+        config,
+        {
+            "model": model,
+            "data": {"file": data, "calibration": calibration},
+            "device": {"board": board, "port": port, "flash": flash},
+            "training": {"learning_rate": learning_rate, "seed": seed},
+        },
+    )
+    if report is not None:
+        check_report_name(report)
+    target = target_board(settings.device)
+    if target is not None and target.counter == "none":
+        raise UserError(no_counter(target.name))
+    console = Console(stderr=as_json, markup=False, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = TEXT_WIDTH
+    prepared = prepare(settings, build_dir, console.print)
+    manifest = prepared.model.manifest
+    console.print(f"Starting {target.name if target is not None else settings.device.port} ...")
+    opened = open_target(settings.device, target, prepared.model, build_dir)
+    with opened.device as device, StopOnInterrupt() as stop:
+        measured = measure(
+            device, manifest, prepared.sources.data, settings.training, steps, stop.requested
+        )
+    result = make_profile(measured, manifest["ops"], group)
+    facts = {
+        "model": manifest["name"],
+        "dtype": manifest["dtype"],
+        "scheme": manifest["scheme"]["name"],
+    }
+    title = (
+        f"{facts['model']} ({facts['dtype']}, update {facts['scheme']}) on {measured.board}: "
+        f"{measured.unit} of a training step, mean of {measured.steps}"
+    )
+    if as_json:
+        lines = JsonLines(sys.stdout)
+        for record in records(result, facts):
+            lines.write(record)
+    console.print(profile_table(result, title))
+    if report is not None:
+        write_chart(report, result, title)
+        console.print(f"Bar chart: {report}")
