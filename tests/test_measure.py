@@ -10,7 +10,8 @@ from layers import tasks
 from naive import naive_kernel
 
 from ondevice.boards import load_board
-from ondevice.measure.bench import Bench, MeasureError
+from ondevice.measure.bench import Bench
+from ondevice.measure.execute import MeasureError
 from ondevice.measure.task import KernelSource, Task, lowered_kernel
 from ondevice_compiler.program import Program, Step, Tensor
 
@@ -65,6 +66,20 @@ def test_a_kernel_that_does_not_compile_is_refused_in_one_line(bench: Bench) -> 
         bench.measure(task, KernelSource("int broken", "x"))
 
 
-def test_a_board_without_an_exact_counter_is_refused() -> None:
-    with pytest.raises(MeasureError, match="single instructions"):
-        Bench(load_board("qemu_mps2_an386"))
+def test_a_board_without_a_counter_is_refused() -> None:
+    with pytest.raises(MeasureError, match="no counter"):
+        Bench(load_board("host"))
+
+
+def test_a_coarse_counter_agrees_within_its_resolution(bench: Bench) -> None:
+    with Bench(load_board("qemu_mps2_an386")) as large:
+        coarse = large.measure(*_counting(5000)).count
+    assert abs(coarse - bench.measure(*_counting(5000)).count) <= 2 * 40
+
+
+def test_the_harness_builds_for_a_real_board_and_asks_for_its_port() -> None:
+    with (
+        Bench(load_board("nucleo_f446re")) as real,
+        pytest.raises(MeasureError, match="--port"),
+    ):
+        real.measure(*_counting(5))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -14,22 +13,25 @@ from types import TracebackType
 from typing import Self
 
 from ondevice.boards import Board
-from ondevice.build import require_tool, simulation_command
+from ondevice.build import require_tool
 from ondevice.elf import function_bytes, section_sizes
-from ondevice.errors import UserError
 from ondevice.linker_script import linker_script
+from ondevice.measure.execute import MeasureError, run_measured
 from ondevice.measure.task import KernelSource, Task, measured_source
 from ondevice.places import project_root
 from ondevice.toolchain import CODE, LINK, definitions, machine_flags, tool_prefix
 
-TIMEOUT_S = 300
 _OWN_CONSTANTS = (".rodata.od_arena", ".rodata.od_scale", ".rodata.od_measured")
-_FOUND = re.compile(r"measured (\d+) (\d+)")
+# What is linked around every kernel, hence not counted as its code.
+_IDLE = """#include "measured.h"
+uint32_t od_arena[1];
+const uint32_t od_arena_first[1] = {0}, od_arena_bytes = 4, od_scale_count = 0;
+od_grad_scale_t od_scales[1];
+const od_grad_scale_t od_scales_first[1] = {{0}};
+const float od_measured_rate = 0.0f;
+void od_measured(float rate) { (void)rate; }
+"""
 _RUNTIME = ("activation", "crc32", "fixed_point", "gradient", "loss", "optimizer", "square_root")
-
-
-class MeasureError(UserError):
-    """A kernel that does not compile, link or run."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,20 @@ class Bench:
     """Measures on one board.
 
     Args:
-        board: Simulated, with a counter that resolves single instructions.
-        jobs: Compilers or simulators at a time.
+        board: Simulated or real.
+        jobs: Compilers or simulators at a time; one on a real board.
+        port: Of a real board.
+
+    Raises:
+        MeasureError: The board has no counter.
     """
 
-    def __init__(self, board: Board, jobs: int = 2) -> None:
-        if board.run != "qemu" or board.counter != "tim2":
-            raise MeasureError(
-                f"board {board.name!r} cannot count single instructions; use qemu_f405"
-            )
+    def __init__(self, board: Board, jobs: int = 2, port: str | None = None) -> None:
+        if board.counter == "none":
+            raise MeasureError(f"board {board.name!r} has no counter; use qemu_f405")
         self.board = board
-        self._jobs = jobs
+        self._jobs = jobs if board.run == "qemu" else 1
+        self._port = port
         self._folder = Path(tempfile.mkdtemp(prefix="ondevice-measure-"))
         self._objects: list[Path] = []
         self._own: frozenset[str] = frozenset()
@@ -87,10 +92,14 @@ class Bench:
         Raises:
             MeasureError: It does not compile, fit, or end.
         """
+        return self.measure_source(measured_source(task, kernel), task.arena())
+
+    def measure_source(self, source: str, arena: bytes) -> Measurement:
+        """See `measure`; from what `measured_source` and `Task.arena` give."""
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             folder = Path(name)
-            elf = self.build(task, kernel, folder)
-            count, checksum = self.run(elf)
+            elf = self._build(source, arena, folder)
+            count, checksum = run_measured(elf, self.board, self._port)
             functions = function_bytes(elf)
             return Measurement(
                 count=count,
@@ -117,15 +126,10 @@ class Bench:
         with ThreadPoolExecutor(self._jobs) as pool:
             yield from pool.map(attempt, pairs)
 
-    def build(self, task: Task, kernel: KernelSource, folder: Path) -> Path:
-        """Compiles and links one kernel; returns the ELF file.
-
-        Raises:
-            MeasureError: It does not compile or fit.
-        """
-        (folder / "arena.bin").write_bytes(task.arena())
+    def _build(self, text: str, arena: bytes, folder: Path) -> Path:
+        (folder / "arena.bin").write_bytes(arena)
         source = folder / "kernel.c"
-        source.write_text(measured_source(task, kernel), encoding="utf-8")
+        source.write_text(text, encoding="utf-8")
         compiled = self._compile(source, folder)
         elf = folder / "kernel.elf"
         gcc = f"{tool_prefix(self.board)}gcc"
@@ -134,26 +138,6 @@ class Bench:
         script = f"-T{self._folder / 'board.ld'}"
         _run([gcc, *machine, *LINK, script, *objects, "-lc", "-lgcc", "-o", str(elf)], folder)
         return elf
-
-    def run(self, elf: Path) -> tuple[int, int]:
-        """(count, checksum) of a built kernel.
-
-        Raises:
-            MeasureError: It does not end, or faults.
-        """
-        command = simulation_command(str(elf), self.board)
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=TIMEOUT_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise MeasureError(f"{elf.name}: no end in {TIMEOUT_S} s") from None
-        found = _FOUND.search(done.stdout)
-        if found is None:
-            said = (done.stderr or done.stdout).strip()[:300]
-            raise MeasureError(f"{elf.name}: no count (exit code {done.returncode}): {said}")
-        return int(found[1]), int(found[2])
 
     def _prepare(self) -> None:
         root = project_root()
@@ -167,10 +151,8 @@ class Bench:
         ]
         with ThreadPoolExecutor(self._jobs) as pool:
             self._objects = list(pool.map(lambda path: self._compile(path, self._folder), sources))
-        own: set[str] = {"od_crc32"}
-        for path in self._objects[: -len(_RUNTIME)]:
-            own |= set(function_bytes(path))
-        self._own = frozenset(own)
+        idle = self._build(_IDLE, bytes(4), self._folder)
+        self._own = frozenset(function_bytes(idle)) - {"od_measured"}
 
     def _compile(self, source: Path, folder: Path) -> Path:
         root = project_root()
