@@ -7,8 +7,8 @@ reduction inside the innermost loop of the epilogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from tvm import s_tir
 from tvm.script.ir_builder import IRBuilder
 
 from ondevice_compiler.program import Tensor
+from ondevice_compiler.tiling.tile import Choose, Tile, Workload, default_tile
 
 Expr = Any  # A TIR expression, or a number that TIR lifts to one.
 Axes = Mapping[str, int]
@@ -113,10 +114,14 @@ class KernelBuilder:
         name: Name of the function.
         immediate: Scalars become constants instead of parameters. The Relax VM, which runs
             kernels for calibration, passes only tensors.
+        tiles: Chooses the register tiles.
     """
 
-    def __init__(self, name: str, immediate: bool = False) -> None:
+    def __init__(
+        self, name: str, immediate: bool = False, tiles: Choose = default_tile
+    ) -> None:
         self.name = name
+        self._tiles = tiles
         self.written: list[str] = []
         self.arguments: list[Argument] = []
         self.tensors: dict[str, str] = {}  # parameter -> tensor
@@ -129,13 +134,26 @@ class KernelBuilder:
         self._function.__enter__()
         T.func_name(name)
 
-    def tensor(self, name: str, tensor: Tensor, written: bool = False) -> Any:
-        """Adds a tensor parameter; only `written` ones are not const in the C."""
+    def tensor(
+        self,
+        name: str,
+        tensor: Tensor,
+        written: bool = False,
+        shape: Sequence[int] | None = None,
+    ) -> Any:
+        """Adds a tensor parameter; only `written` ones are not const in the C.
+
+        Args:
+            name: Of the parameter.
+            tensor: Whose address it is.
+            written: Whether the kernel writes it.
+            shape: By which the kernel indexes it, of as many elements; None: the tensor's own.
+        """
         if written:
             self.written.append(name)
         self.arguments.append(TensorArgument(tensor.name))
         self.tensors[name] = tensor.name
-        return T.arg(name, T.buffer(tensor.shape, tensor.dtype))
+        return T.arg(name, T.buffer(tuple(shape or tensor.shape), tensor.dtype))
 
     def table(self, name: str, values: NDArray[Any]) -> Any:
         """Adds a parameter for a constant table, which is emitted beside the kernels."""
@@ -252,6 +270,28 @@ class KernelBuilder:
             ]
             for target, value, indices in body(*spatial):
                 T.buffer_store(target, value, list(indices))
+
+    @contextmanager
+    def loop(self, name: str, begin: Expr, end: Expr) -> Iterator[Expr]:
+        """A loop of statements, for kernels that are written as tiles instead of blocks."""
+        with T.serial(begin, end) as index:
+            IRBuilder.name(name, index)
+            yield index
+
+    def registers(self, name: str, count: int, dtype: str = "int32") -> Any:
+        """Adds a small array that lives in registers: its indices are constants."""
+        array = T.sblock_alloc_buffer((count,), dtype)
+        IRBuilder.name(name, array)
+        return array
+
+    @staticmethod
+    def set(target: Any, index: Any, value: Expr) -> None:
+        """Stores a value."""
+        T.buffer_store(target, value, list(index) if isinstance(index, tuple | list) else [index])
+
+    def tile(self, workload: Workload) -> Tile:
+        """The register tile for a workload."""
+        return self._tiles(workload)
 
     def finish(self) -> tvm.tirx.PrimFunc:
         """The kernel, with every reduction computed where its value is stored."""

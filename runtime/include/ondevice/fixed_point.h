@@ -49,6 +49,16 @@ static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t 
     return od_saturate(od_round_shift_i64(product, shift));
 }
 
+/* The same for shift in [33, 63] without a 64-bit shift: the half is added to the product's high
+ * word, and one is taken off the product of a negative sum as its sign's 64 bits. */
+static inline int32_t od_requantize_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    const int32_t sign = accumulator >> 31;
+    const int32_t high = sign + (int32_t)(1u << (shift - 33));
+    const int64_t start = (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)sign);
+    const int64_t sum = start + (int64_t)accumulator * multiplier;
+    return (int32_t)(sum >> 32) >> (shift - 32);
+}
+
 /* An int8 activation: requantised, moved to its zero point, clamped to [low, high]. Clamped before
  * it is moved: a saturated value plus a zero point would overflow. */
 static inline int32_t od_requantize_clamp(int32_t accumulator, int32_t multiplier, int32_t shift,

@@ -1,0 +1,73 @@
+"""The shape of a kernel's register tile, and which shapes are worth trying.
+
+A tile computes a few neighbouring pixels and channels together, so that each operand that is loaded
+and widened serves several products: the register tiling of the lectures' loop optimisations. Which
+tile is best depends on the sizes and on the compiler's register allocation, so it is measured
+(`ondevice tune`); `default_tile` is for what was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+LARGEST_PIXELS = 4  # access.py counts on it: a kernel reads this many pixels before it writes them.
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One choice.
+
+    Attributes:
+        pixels: Neighbouring outputs of a row, at most `LARGEST_PIXELS`.
+        channels: Neighbouring channels, or groups of four where a vector is four channels.
+        unroll: Vector steps of the innermost loop that follow each other without a branch.
+    """
+
+    pixels: int = 1
+    channels: int = 1
+    unroll: int = 1
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a kernel's speed depends on.
+
+    Attributes:
+        kind: Name of the loops, such as "dot".
+        sizes: Extents by name, in a fixed order: pixels (of a row that are tiled together),
+            channels, steps (of the vector loop), and whatever else the kind has.
+    """
+
+    kind: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The key of the tuning database: `dot pixels=144 channels=24 steps=24`."""
+        return " ".join([self.kind, *(f"{name}={size}" for name, size in self.sizes.items())])
+
+
+Choose = Callable[[Workload], Tile]
+
+
+def candidates(workload: Workload) -> tuple[Tile, ...]:
+    """Every tile that the workload allows, the simplest first."""
+    pixels = _divisors(workload.sizes.get("pixels", 1), LARGEST_PIXELS)
+    channels = _divisors(workload.sizes.get("channels", 1), 8)
+    unrolls = _divisors(workload.sizes.get("steps", 1), 12)
+    return tuple(
+        Tile(p, c, u) for p in pixels for c in channels for u in unrolls if p * c <= 12
+    )
+
+
+def default_tile(workload: Workload) -> Tile:
+    """A good tile where nothing was measured: eight sums, and a short innermost loop."""
+    pixels = max(_divisors(workload.sizes.get("pixels", 1), LARGEST_PIXELS))
+    channels = max(_divisors(workload.sizes.get("channels", 1), max(8 // pixels, 1)))
+    unroll = max(_divisors(workload.sizes.get("steps", 1), 4))
+    return Tile(pixels, channels, unroll)
+
+
+def _divisors(extent: int, largest: int) -> list[int]:
+    return [n for n in range(1, largest + 1) if max(extent, 1) % n == 0]

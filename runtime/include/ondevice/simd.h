@@ -1,0 +1,79 @@
+/* Four int8 products at once: the tensor intrinsics of the generated kernels.
+ *
+ * Each has a portable form, which says what it computes, and one with the DSP instructions of
+ * ARMv7E-M and ARMv8-M (Arm C Language Extensions); both give the same integers. gcc keeps what
+ * two calls have in common in registers, so a tile of pixels and channels widens each byte once.
+ * `offset` is added to each x: it is minus the zero point.
+ */
+#ifndef ONDEVICE_SIMD_H
+#define ONDEVICE_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP == 1
+#define OD_HAS_DSP 1
+#include <arm_acle.h>
+#else
+#define OD_HAS_DSP 0
+#endif
+
+/* A Q8.8 weight as kernels compute with it. */
+static inline int32_t od_weight_q88(int16_t weight) {
+    return weight >> 8;
+}
+
+#if OD_HAS_DSP
+
+typedef int16x2_t od_pair_t; /* two int16 in one register */
+
+static inline int32_t od_load4(const void *bytes) {
+    int32_t word;
+    memcpy(&word, bytes, sizeof word); /* one LDR: these cores load unaligned words */
+    return word;
+}
+
+static inline od_pair_t od_both(int32_t value) {
+    return (od_pair_t)(((uint32_t)value << 16) | ((uint32_t)value & 0xFFFFu));
+}
+
+/* Bytes 0 and 2, and bytes 1 and 3, sign extended; SXTB16 with a rotation has no intrinsic. */
+static inline od_pair_t od_even(int32_t word) {
+    return __sxtb16((int8x4_t)word);
+}
+
+static inline od_pair_t od_odd(int32_t word) {
+    od_pair_t pair;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
+    return pair;
+}
+
+static inline od_pair_t od_even_plus(int32_t word, od_pair_t offset) {
+    return __sxtab16(offset, (int8x4_t)word);
+}
+
+static inline od_pair_t od_odd_plus(int32_t word, od_pair_t offset) {
+    od_pair_t pair;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(pair) : "r"(offset), "r"(word));
+    return pair;
+}
+
+#endif
+
+/* acc + sum of (x[i] + offset) * w[i], i < 4. */
+static inline int32_t od_dot4(const int8_t *x, const int8_t *w, int32_t offset, int32_t acc) {
+#if OD_HAS_DSP
+    const od_pair_t both = od_both(offset);
+    const int32_t xs = od_load4(x);
+    const int32_t ws = od_load4(w);
+    acc = __smlad(od_even_plus(xs, both), od_even(ws), acc);
+    return __smlad(od_odd_plus(xs, both), od_odd(ws), acc);
+#else
+    for (int32_t i = 0; i < 4; i++) {
+        acc += (x[i] + offset) * w[i];
+    }
+    return acc;
+#endif
+}
+
+#endif
