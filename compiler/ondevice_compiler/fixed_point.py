@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAXIMUM_SHIFT = 62
+HIGH_SHIFT = 33  # From here on the shift needs only the product's high word: a factor below 1/4.
 
 
 def encode_multipliers(real: NDArray[Any] | float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -34,5 +35,5 @@ def encode_multipliers(real: NDArray[Any] | float) -> tuple[NDArray[np.int32], N
     shift = 31 - exponent
     tiny = (shift > MAXIMUM_SHIFT) | (values == 0)
     multiplier[tiny] = 0
-    shift[tiny] = 1
+    shift[tiny] = HIGH_SHIFT
     return multiplier.astype(np.int32), shift.astype(np.int32)

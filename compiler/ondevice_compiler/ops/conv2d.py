@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import tvm.tirx.script.builder as T
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
+from ondevice_compiler.ops.conv2d_dot import DotConvolution
 from ondevice_compiler.ops.geometry import Window, guarded
 from ondevice_compiler.ops.operator import Operator, call, register, shape_of
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.ops.split_weight import (
     Segment,
+    channel_runs,
     segments,
     weight_tensors,
     whole_scales,
@@ -46,6 +48,13 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     groups, inner = step.attributes["groups"], shape[3]
     per_group = shape[0] // groups
     integer = x_tensor.dtype == "int8"
+
+    if integer and groups == 1 and (channels := channel_runs(weights)) is not None:
+        dot = DotConvolution(k, window, x_tensor, weights, channels, b_tensor)
+        offset = k.scalar("offset", "int32", -_zero_point(x_tensor))
+        finish = output_store(k, step, x_tensor, weights, y_tensor)
+        dot.emit(y_tensor, offset, finish)
+        return
 
     x = k.tensor("x", x_tensor)
     runs = segments(k, weights)
@@ -106,17 +115,8 @@ def output_store(
         unit = k.table("unit", real.astype(np.float32))
         return lambda acc, co: T.cast(acc, "float32") * unit[co]
     assert y.quantization is not None
-    multipliers, shifts = encode_multipliers(real / y.quantization.scales)
-    multiplier, shift = k.table("multiplier", multipliers), k.table("shift", shifts)
-    zero = k.scalar("y_zero", "int32", y.quantization.zero_point)
-    bottom = k.scalar("low", "int32", -128 if low is None else low)
-    top = k.scalar("high", "int32", 127 if high is None else high)
-    return lambda acc, co: T.cast(
-        T.call_pure_extern(
-            "int32", "od_requantize_clamp", acc, multiplier[co], shift[co], zero, bottom, top
-        ),
-        "int8",
-    )
+    bounds = (-128 if low is None else low, 127 if high is None else high)
+    return requantizer(k, real / y.quantization.scales, y.quantization.zero_point, bounds)
 
 
 def _zero_point(tensor: Tensor) -> int:

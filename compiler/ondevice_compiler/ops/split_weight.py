@@ -134,6 +134,39 @@ def segments(k: KernelBuilder, parts: Sequence[Tensor]) -> list[Segment]:
     return [run for run in runs if run.extent]
 
 
+@dataclass(frozen=True)
+class ChannelRun:
+    """Input channels that follow each other in one of a weight's tensors, as they do in the map.
+
+    Attributes:
+        tensor: Number of the tensor.
+        start: First of them in the tensor.
+        channel: First of them in the map.
+        extent: How many.
+    """
+
+    tensor: int
+    start: int
+    channel: int
+    extent: int
+
+
+def channel_runs(parts: Sequence[Tensor]) -> list[ChannelRun] | None:
+    """The input channels of a weight as runs; None where they are scattered, or split by output."""
+    part = parts[0].part
+    if part is None:
+        return [ChannelRun(0, 0, 0, parts[0].shape[3])]
+    if part.axis != 3 or not _contiguous(part.channels):
+        return None
+    first, end = part.channels[0], part.channels[-1] + 1
+    runs = [
+        ChannelRun(1, 0, 0, first),
+        ChannelRun(0, 0, first, end - first),
+        ChannelRun(1, first, end, part.extent - end),
+    ]
+    return [run for run in runs if run.extent]
+
+
 def weight_reader(k: KernelBuilder, parts: Sequence[Tensor]) -> Read:
     """Declares the weight and gives the reader of any of its elements, (o, kh, kw, i)."""
     buffers = _declare(k, parts)

@@ -7,10 +7,23 @@
 
 #include <stdint.h>
 
+#if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
+#include <arm_acle.h>
+#endif
+
 #define OD_MAXIMUM_SHIFT 62
 
 static inline int32_t od_clamp(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : (value > high ? high : value);
+}
+
+/* One instruction on ARMv7-M and later. */
+static inline int32_t od_saturate_int8(int32_t value) {
+#if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
+    return __ssat(value, 8);
+#else
+    return od_clamp(value, INT8_MIN, INT8_MAX);
+#endif
 }
 
 static inline int32_t od_saturate(int64_t value) {
@@ -49,22 +62,39 @@ static inline int32_t od_scale(int32_t accumulator, int32_t multiplier, int32_t 
     return od_saturate(od_round_shift_i64(product, shift));
 }
 
-/* The same for shift in [33, 63] without a 64-bit shift: the half is added to the product's high
- * word, and one is taken off the product of a negative sum as its sign's 64 bits. */
-static inline int32_t od_requantize_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
-    const int32_t sign = accumulator >> 31;
-    const int32_t high = sign + (int32_t)(1u << (shift - 33));
-    const int64_t start = (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)sign);
-    const int64_t sum = start + (int64_t)accumulator * multiplier;
-    return (int32_t)(sum >> 32) >> (shift - 32);
-}
-
 /* An int8 activation: requantised, moved to its zero point, clamped to [low, high]. Clamped before
  * it is moved: a saturated value plus a zero point would overflow. */
 static inline int32_t od_requantize_clamp(int32_t accumulator, int32_t multiplier, int32_t shift,
                                           int32_t zero_point, int32_t low, int32_t high) {
     const int32_t value = od_requantize(accumulator, multiplier, shift);
     return od_clamp(value, low - zero_point, high - zero_point) + zero_point;
+}
+
+/* The same for the bounds of int8 itself. */
+static inline int32_t od_requantize_int8(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                         int32_t zero_point) {
+    return od_requantize_clamp(accumulator, multiplier, shift, zero_point, INT8_MIN, INT8_MAX);
+}
+
+/* The same three for shift in [33, 63], a factor below 1/4: the half is added to the product's high
+ * word, and the 1 that rounding takes off a negative product is its sign as 64 bits. */
+static inline int32_t od_requantize_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    const int32_t sign = accumulator >> 31;
+    const int32_t high = sign + (int32_t)(UINT32_C(1) << (shift - 33));
+    const int64_t start = (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)sign);
+    const int64_t sum = start + (int64_t)accumulator * multiplier;
+    return (int32_t)(sum >> 32) >> (shift - 32);
+}
+
+static inline int32_t od_requantize_high_clamp(int32_t accumulator, int32_t multiplier,
+                                               int32_t shift, int32_t zero_point, int32_t low,
+                                               int32_t high) {
+    return od_clamp(od_requantize_high(accumulator, multiplier, shift) + zero_point, low, high);
+}
+
+static inline int32_t od_requantize_high_int8(int32_t accumulator, int32_t multiplier,
+                                              int32_t shift, int32_t zero_point) {
+    return od_saturate_int8(od_requantize_high(accumulator, multiplier, shift) + zero_point);
 }
 
 static inline int32_t od_round_shift_clamp(int32_t value, int32_t shift, int32_t zero_point,

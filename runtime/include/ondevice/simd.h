@@ -58,6 +58,19 @@ static inline od_pair_t od_odd_plus(int32_t word, od_pair_t offset) {
     return pair;
 }
 
+/* {first[0], last[0]} and {first[1], last[1]} of two words of two int16 each. */
+static inline int32_t od_low_halves(int32_t first, int32_t last) {
+    int32_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(first), "r"(last));
+    return pair;
+}
+
+static inline int32_t od_high_halves(int32_t first, int32_t last) {
+    int32_t pair;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(last), "r"(first));
+    return pair;
+}
+
 #endif
 
 /* acc + sum of (x[i] + offset) * w[i], i < 4. */
@@ -74,6 +87,32 @@ static inline int32_t od_dot4(const int8_t *x, const int8_t *w, int32_t offset, 
     }
     return acc;
 #endif
+}
+
+/* The same with Q8.8 weights. */
+static inline int32_t od_dot4_q88(const int8_t *x, const int16_t *w, int32_t offset, int32_t acc) {
+#if OD_HAS_DSP
+    const od_pair_t both = od_both(offset);
+    const int32_t xs = od_load4(x);
+    const int32_t first = od_load4(w);
+    const int32_t last = od_load4(w + 2);
+    acc = __smlad(od_even_plus(xs, both), od_odd(od_low_halves(first, last)), acc);
+    return __smlad(od_odd_plus(xs, both), od_odd(od_high_halves(first, last)), acc);
+#else
+    for (int32_t i = 0; i < 4; i++) {
+        acc += (x[i] + offset) * od_weight_q88(w[i]);
+    }
+    return acc;
+#endif
+}
+
+/* One product. */
+static inline int32_t od_dot1(const int8_t *x, const int8_t *w, int32_t offset, int32_t acc) {
+    return acc + (*x + offset) * *w;
+}
+
+static inline int32_t od_dot1_q88(const int8_t *x, const int16_t *w, int32_t offset, int32_t acc) {
+    return acc + (*x + offset) * od_weight_q88(*w);
 }
 
 #endif
