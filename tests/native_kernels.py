@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from native_model import CFLAGS, NUMERICS, ROOT, WARNINGS, _Scale
 from ondevice_compiler.c_text import literal, table
+from ondevice_compiler.emit import KERNEL_HEADERS
 from ondevice_compiler.kernel_builder import (
     RateArgument,
     ScalarArgument,
@@ -26,8 +27,6 @@ from ondevice_compiler.kernel_builder import (
 )
 from ondevice_compiler.lower import lower
 from ondevice_compiler.program import Program, Step, Tensor
-
-HEADERS = ("activation", "fixed_point", "gradient", "loss", "square_root", "update")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def make_step(op: str, inputs: Sequence[str], outputs: Sequence[str], **attribut
 
 def run_cases(cases: Sequence[Case]) -> list[Outcome]:
     """Compiles the kernels of all cases into one library and runs them."""
-    text = [f'#include "ondevice/{header}.h"' for header in HEADERS]
+    text = [f'#include "ondevice/{header}.h"' for header in KERNEL_HEADERS]
     for number, case in enumerate(cases):
         text += _source(number, case)
     with tempfile.TemporaryDirectory() as folder:

@@ -121,7 +121,8 @@ def test_the_planned_arena_is_near_its_bound_and_is_the_measured_one(
 ) -> None:
     made = compiled(name, scheme=scheme, dtype=dtype)
     memory = made.model.manifest["memory"]
-    assert memory["arena_bytes"] <= 1.05 * memory["lower_bound_bytes"]
+    few_pixels = 32  # The bound does not know that a kernel writes a few pixels at once.
+    assert memory["arena_bytes"] <= 1.05 * memory["lower_bound_bytes"] + few_pixels
     used = touched_bytes(name, made)
     assert memory["arena_bytes"] - 3 <= used <= memory["arena_bytes"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
@@ -24,6 +25,7 @@ from ondevice_compiler.compile import CompiledModel
 from ondevice_compiler.lifetimes import lifetimes
 from ondevice_compiler.program import Program, Step, Strip, Tensor
 from ondevice_compiler.strips import strip_layout
+from ondevice_compiler.tiling.tile import LARGEST_PIXELS
 from small_networks import Network, compile_stage, compiled
 
 # The module, not the function of the same name.
@@ -135,28 +137,30 @@ def window_steps(draw: st.DrawFn) -> tuple[Step, Program]:
 def clobbers(step: Step, program: Program, distance: int) -> bool:
     """Whether a pixel is overwritten before its last read, if the output starts `distance` ahead.
 
-    Runs the loops of the kernel on addresses.
+    Runs the loops of the kernel on addresses: channel by channel over a few pixels at a time.
     """
     source, output = program.tensor(step.inputs[0]), program.tensor(step.outputs[0])
     kernel, stride = program.tensor("w").shape[1], step.attributes["stride"][0]
     pad = step.attributes["padding"][0]
-    written: set[int] = set()
-    for row in range(output.shape[1]):
-        for column in range(output.shape[2]):
-            for channel in range(output.shape[3]):
-                for kh in range(kernel):
-                    for kw in range(kernel):
-                        if step.op == "conv2d":
-                            r, c = row * stride + kh - pad, column * stride + kw - pad
-                        else:
-                            r, c = row + pad - kh, column + pad - kw
-                            if r % stride or c % stride:
-                                continue
-                            r, c = r // stride, c // stride
-                        if 0 <= r < source.shape[1] and 0 <= c < source.shape[2]:
-                            first = (r * source.shape[2] + c) * source.shape[3]
-                            if written & set(range(first, first + source.shape[3])):
-                                return True
+    pixels = list(product(range(output.shape[1]), range(output.shape[2])))
+    for begin in range(LARGEST_PIXELS):
+        written: set[int] = set()
+        tiles = [pixels[:begin]]
+        tiles += [pixels[i : i + LARGEST_PIXELS] for i in range(begin, len(pixels), LARGEST_PIXELS)]
+        for tile in tiles:
+            for channel, (row, column) in product(range(output.shape[3]), tile):
+                for kh, kw in product(range(kernel), range(kernel)):
+                    if step.op == "conv2d":
+                        r, c = row * stride + kh - pad, column * stride + kw - pad
+                    else:
+                        r, c = row + pad - kh, column + pad - kw
+                        if r % stride or c % stride:
+                            continue
+                        r, c = r // stride, c // stride
+                    if 0 <= r < source.shape[1] and 0 <= c < source.shape[2]:
+                        first = (r * source.shape[2] + c) * source.shape[3]
+                        if written & set(range(first, first + source.shape[3])):
+                            return True
                 pixel = row * output.shape[2] + column
                 written.add(pixel * output.shape[3] + channel - distance)
     return False
@@ -178,9 +182,13 @@ def test_an_output_at_its_distance_overwrites_nothing_that_is_still_read(
 @pytest.mark.parametrize(
     ("kernel", "channels", "distance"),
     [
-        (1, (16, 4), 4),  # Four bytes are written while sixteen are read.
-        (1, (4, 16), 64 * 16 - 63 * 4),  # The output grows towards the input's last pixel.
-        (3, (2, 2), (8 + 2) * 2),  # A row and a pixel above are still read, and the pixel itself.
+        (1, (16, 4), 4 * 4),  # Four pixels of four bytes are written while they are read.
+        (1, (4, 16), 64 * 16 - 60 * 4),  # The output grows towards the input's last pixels.
+        (
+            3,
+            (2, 2),
+            (8 + 2 + 3) * 2,
+        ),  # A row and a pixel above are read, and the four pixels.
     ],
 )
 def test_the_distance_is_that_of_the_pixels_still_to_be_read(

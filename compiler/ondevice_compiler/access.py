@@ -1,6 +1,7 @@
 """What a step reads of its inputs while it writes its output, in the order of its loops.
 
-Kernels write their output pixel by pixel, in memory order (kernel_builder.py). An output may
+Kernels write their output pixel by pixel, in memory order (kernel_builder.py), or a few pixels of a
+row at once (tiling/). An output may
 therefore be written over an input that dies with the step, as long as it stays behind what is still
 to be read ("diagonal memory optimisation", Blacker et al., 2020); and rows of an output need only
 some rows of the input, which is what lets a run of steps be executed band by band.
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.program import BYTES, Program, Step, Tensor
+from ondevice_compiler.tiling.tile import LARGEST_PIXELS
 
 # Positions of the inputs that are read through a sliding window, or one element for each element.
 WINDOWS = {"conv2d": (0,), "max_pool2d": (0,), "avg_pool2d": (0,), "max_pool2d_argmax": (0,)}
@@ -30,6 +32,7 @@ ELEMENTS = {
     "clip_gradient": (0,),
     "max_pool2d_argmax": (1,),
 }
+TILED = ("conv2d", "conv2d_dx")  # They write up to LARGEST_PIXELS pixels at once.
 PIXELS = {"pack_mask": (0,), "slice_channels": (0,)}  # Row by row, into rows of another size.
 
 
@@ -94,9 +97,11 @@ def _distance(
     step: Step, program: Program, position: int, tensor: Tensor, output: Tensor
 ) -> int | None:
     masked = step.attributes.get("mask") == "output" and position == len(step.inputs) - 1
+    tile = LARGEST_PIXELS if step.op in TILED else 1
     if masked or position in ELEMENTS.get(step.op, ()):
         same = BYTES[tensor.dtype] == BYTES[output.dtype] and tensor.elements == output.elements
-        return 0 if same else None
+        pixel_bytes = output.size_bytes // (output.elements // output.shape[-1])
+        return (tile - 1) * pixel_bytes if same else None
     if len(tensor.shape) != 4 or len(output.shape) != 4:
         return None
     if position in WINDOWS.get(step.op, ()) and step.op != "max_pool2d_argmax":
@@ -109,7 +114,7 @@ def _distance(
         columns = _first_covering(output.shape[2], column)
     else:
         return None
-    return _behind(rows, columns, tensor, output)
+    return _behind(rows, columns, tensor, output, tile)
 
 
 def _windows(step: Step, program: Program) -> tuple[Window, Window]:
@@ -137,16 +142,22 @@ def _first_covering(count: int, window: Window) -> NDArray[np.int64]:
 
 
 def _behind(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], tensor: Tensor, output: Tensor
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    tensor: Tensor,
+    output: Tensor,
+    tile: int,
 ) -> int:
     """Largest distance from the first byte still to be read to the end of what is written.
 
-    While an output pixel is written, all that it reads itself counts as still to be read.
+    While an output pixel is written, all that it reads itself counts as still to be read, and all
+    that the pixels of its tile read; where tiles begin is left open.
     """
     height, width = len(rows), len(columns)
     pixel_bytes = output.size_bytes // (height * width)
     read_bytes = tensor.size_bytes // (tensor.shape[1] * tensor.shape[2])
     next_rows = np.append(rows[1:], tensor.shape[1]) * tensor.shape[2]
     unread = np.minimum(rows[:, None] * tensor.shape[2] + columns[None, :], next_rows[:, None])
-    written = (np.arange(height * width).reshape(height, width) + 1) * pixel_bytes
-    return int((written - unread * read_bytes).max())
+    written = (np.arange(height * width) + 1) * pixel_bytes
+    behind = np.concatenate([np.zeros(tile - 1, np.int64), unread.ravel()])[: height * width]
+    return int((written - behind * read_bytes).max())

@@ -99,8 +99,8 @@ def _tidy(source: str, written: Sequence[str], shared: Collection[str]) -> str:
             restrict = "" if plain in shared else "restrict "
             declared.append(f"{constant}{kind} *{restrict}{plain}")
     body = re.sub(r"\b(\w+)_p\b", r"\1", body)
-    body = re.sub(r"\b(\w+?)_ptr\b", r"\1", body)
-    for scalar in re.findall(r"\b(\w+)\[1\];", body):  # accumulators: one-element arrays
+    body = re.sub(r"\b(\w+?)_ptr(_\d+)?\b", r"\1\2", body)
+    for scalar in re.findall(r"^ *\w+ (\w+)\[1\];", body, re.M):  # accumulators of one element
         body = body.replace(f"{scalar}[1];", f"{scalar};").replace(f"{scalar}[0]", scalar)
     body = body.replace("  ", "    ")
     return f"static void {PLACEHOLDER}({', '.join(declared)}) {{{body}"

@@ -117,9 +117,7 @@ class KernelBuilder:
         tiles: Chooses the register tiles.
     """
 
-    def __init__(
-        self, name: str, immediate: bool = False, tiles: Choose = default_tile
-    ) -> None:
+    def __init__(self, name: str, immediate: bool = False, tiles: Choose = default_tile) -> None:
         self.name = name
         self._tiles = tiles
         self.written: list[str] = []

@@ -8,6 +8,7 @@ WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 # -fno-strict-aliasing: the arena's bytes hold tensors of several types.
 # -fno-ipa-...: GCC 12 takes some vectorised kernels for functions without effect (it loses
 # their stores into the arena) and drops the calls.
+# -fno-schedule-insns: moving loads up before registers are allocated spills the register tiles.
 CODE = (
     "-O3",
     "-g",
@@ -15,6 +16,7 @@ CODE = (
     "-fno-strict-aliasing",
     "-fno-ipa-pure-const",
     "-fno-ipa-modref",
+    "-fno-schedule-insns",
     "-ffunction-sections",
     "-fdata-sections",
     "-fno-common",

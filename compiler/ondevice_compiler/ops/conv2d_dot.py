@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import tvm.tirx.script.builder as T
-
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.geometry import Window
 from ondevice_compiler.ops.split_weight import ChannelRun

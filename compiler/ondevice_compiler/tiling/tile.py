@@ -56,9 +56,7 @@ def candidates(workload: Workload) -> tuple[Tile, ...]:
     pixels = _divisors(workload.sizes.get("pixels", 1), LARGEST_PIXELS)
     channels = _divisors(workload.sizes.get("channels", 1), 8)
     unrolls = _divisors(workload.sizes.get("steps", 1), 12)
-    return tuple(
-        Tile(p, c, u) for p in pixels for c in channels for u in unrolls if p * c <= 12
-    )
+    return tuple(Tile(p, c, u) for p in pixels for c in channels for u in unrolls if p * c <= 12)
 
 
 def default_tile(workload: Workload) -> Tile:

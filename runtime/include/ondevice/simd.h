@@ -19,9 +19,7 @@
 #endif
 
 /* A Q8.8 weight as kernels compute with it. */
-static inline int32_t od_weight_q88(int16_t weight) {
-    return weight >> 8;
-}
+static inline int32_t od_weight_q88(int16_t weight) { return weight >> 8; }
 
 #if OD_HAS_DSP
 
@@ -38,9 +36,7 @@ static inline od_pair_t od_both(int32_t value) {
 }
 
 /* Bytes 0 and 2, and bytes 1 and 3, sign extended; SXTB16 with a rotation has no intrinsic. */
-static inline od_pair_t od_even(int32_t word) {
-    return __sxtb16((int8x4_t)word);
-}
+static inline od_pair_t od_even(int32_t word) { return __sxtb16((int8x4_t)word); }
 
 static inline od_pair_t od_odd(int32_t word) {
     od_pair_t pair;
