@@ -20,7 +20,7 @@ static inline int32_t od_clamp(int32_t value, int32_t low, int32_t high) {
 /* One instruction on ARMv7-M and later. */
 static inline int32_t od_saturate_int8(int32_t value) {
 #if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
-    return __ssat(value, 8);
+    return (int32_t)__ssat(value, 8);
 #else
     return od_clamp(value, INT8_MIN, INT8_MAX);
 #endif
