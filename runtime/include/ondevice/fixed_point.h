@@ -7,10 +7,6 @@
 
 #include <stdint.h>
 
-#if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
-#include <arm_acle.h>
-#endif
-
 #define OD_MAXIMUM_SHIFT 62
 
 static inline int32_t od_clamp(int32_t value, int32_t low, int32_t high) {
@@ -20,7 +16,9 @@ static inline int32_t od_clamp(int32_t value, int32_t low, int32_t high) {
 /* One instruction on ARMv7-M and later. */
 static inline int32_t od_saturate_int8(int32_t value) {
 #if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
-    return (int32_t)__ssat(value, 8);
+    int32_t saturated;
+    __asm__("ssat %0, #8, %1" : "=r"(saturated) : "r"(value));
+    return saturated;
 #else
     return od_clamp(value, INT8_MIN, INT8_MAX);
 #endif
