@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 TEST_STAMP := $(VENV)/.test-installed
-C_SOURCES := $(shell find runtime firmware benchmarks tests/c -name '*.[ch]' 2>/dev/null)
+C_SOURCES := $(shell find runtime firmware benchmarks tests/c tools -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help train test lint format results ladder transfer networks kernels kernels-check search lock clean tools

@@ -17,6 +17,7 @@ from ondevice.config import TrainingSettings
 from ondevice.errors import UserError
 from ondevice.link.device import Device
 from ondevice.link.messages import CounterKind, StepResult
+from ondevice.profile.estimated import OpEstimate
 from ondevice.profile.measure import Measurement, measure
 from ondevice.profile.rows import Group, make_profile
 from toy_training import ToyDevice, toy_dataset, toy_manifest
@@ -113,14 +114,17 @@ def test_every_grouping_accounts_for_all_of_the_step(group: Group) -> None:
         entry("backward/a", "backward", "a", 7), entry("backward/a", "backward", "a", 1),
     ]  # fmt: skip
     measured = Measurement("toy", "cycles", 1, 1_000_000, 2, 210, (20, 40, 60, 80))
-    made = make_profile(measured, ops, group, cycles=[1.0, 2.0, 3.0, 4.0])
+    estimates = [OpEstimate(float(n), {"alu": n, "load": 1}) for n in (1, 2, 3, 4)]
+    made = make_profile(measured, ops, group, estimates)
     assert made.total.count == 105
     assert sum(row.count for row in (*made.rows, made.outside)) == 105
     assert sum(row.share for row in (*made.rows, made.outside)) == pytest.approx(1)
     assert made.outside.count == 5
     assert made.total.macs == 13
     assert made.total.read_bytes == 130
-    assert made.total.estimated_cycles == 10
+    assert made.total.estimate == OpEstimate(10.0, {"alu": 10, "load": 4})
+    summed = [row.estimate.cycles for row in made.rows if row.estimate is not None]
+    assert sum(summed) == 10
     names = {
         "op": [op["name"] for op in ops],
         "layer": ["a", "b"],

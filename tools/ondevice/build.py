@@ -25,6 +25,7 @@ _QUIET = {
 _OVERFLOW = re.compile(r"region `(\w+)' overflowed by (\d+) bytes")
 _DEBIAN = {
     "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "arm-none-eabi-objdump": "binutils-arm-none-eabi",
     "gcc": "gcc libc6-dev",
     "qemu-system-arm": "qemu-system-arm",
 }

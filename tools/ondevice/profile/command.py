@@ -12,9 +12,11 @@ from ondevice.config import load_config
 from ondevice.errors import UserError
 from ondevice.interrupt import StopOnInterrupt
 from ondevice.json_lines import JsonLines
+from ondevice.link.device import Device
 from ondevice.memory_report import check_report_name
 from ondevice.model_options import Section, with_model_options
-from ondevice.profile.measure import measure, no_counter
+from ondevice.profile.estimated import check_board, run_estimated
+from ondevice.profile.measure import Measurement, measure, no_counter
 from ondevice.profile.picture import write_chart
 from ondevice.profile.rows import Group, make_profile
 from ondevice.profile.table import profile_table, records
@@ -39,6 +41,12 @@ def profile(
     report: Annotated[
         Path | None, typer.Option(help="Draw a bar chart: FILE.html or FILE.svg")
     ] = None,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate", help="Simulated Cortex-M4 or M7: estimate cycles from the instructions"
+        ),
+    ] = False,
     config: opt.ConfigOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
@@ -60,18 +68,28 @@ def profile(
     target = target_board(settings.device)
     if target is not None and target.counter == "none":
         raise UserError(no_counter(target.name))
+    if estimate:
+        check_board(target)
     console = Console(stderr=as_json, markup=False, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = TEXT_WIDTH
     prepared = prepare(settings, build_dir, console.print)
     manifest = prepared.model.manifest
     console.print(f"Starting {target.name if target is not None else settings.device.port} ...")
-    opened = open_target(settings.device, target, prepared.model, build_dir)
-    with opened.device as device, StopOnInterrupt() as stop:
-        measured = measure(
-            device, manifest, prepared.sources.data, settings.training, steps, stop.requested
-        )
-    result = make_profile(measured, manifest["ops"], group)
+    with StopOnInterrupt() as stop:
+
+        def run(device: Device) -> Measurement:
+            data, training = prepared.sources.data, settings.training
+            return measure(device, manifest, data, training, steps, stop.requested)
+
+        if estimate:
+            assert target is not None  # a real board is refused above
+            measured, estimated = run_estimated(target, prepared.model, build_dir, run)
+        else:
+            opened = open_target(settings.device, target, prepared.model, build_dir)
+            with opened.device as device:
+                measured, estimated = run(device), None
+    result = make_profile(measured, manifest["ops"], group, estimated)
     facts = {
         "model": manifest["name"],
         "dtype": manifest["dtype"],

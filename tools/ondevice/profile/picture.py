@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ondevice.atomic_file import write_bytes_atomically
 from ondevice.profile.rows import Profile, Row
-from ondevice.profile.table import cells, has_estimate, headings
+from ondevice.profile.table import cells, estimate_note, has_estimate, headings
 
 WIDTH, LEFT, RIGHT, TOP, BAR, GAP = 960, 250, 150, 50, 16, 5
 COLOURS = {
@@ -76,7 +76,7 @@ def _page(picture: str, profile: Profile, title: str) -> str:
         "<tr>" + "".join(f"<td align='right'>{escape(cell)}</td>" for cell in line) + "</tr>"
         for line in lines
     )
-    note = "<p>Cycles and ms are an estimate, see docs/profile.md.</p>\n"
+    note = f"<p>{estimate_note(profile)}</p>\n"
     head = f"<head><meta charset='utf-8'><title>{escape(title)}</title></head>"
     return (
         f"<!DOCTYPE html>\n<html>{head}\n"

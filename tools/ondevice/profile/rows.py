@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ondevice.estimate.kinds import Kind
+from ondevice.profile.estimated import OpEstimate
 from ondevice.profile.measure import Measurement
 
 Group = Literal["op", "layer", "phase"]
@@ -23,7 +25,7 @@ class Row:
         share: Of the whole step, 0 to 1.
         macs: Multiply-accumulates.
         read_bytes, written_bytes: Of the operators' tensors, each once an operator.
-        estimated_cycles: By the cost model of the board's CPU; None: not estimated.
+        estimate: By the cost model of the board's CPU; None: not estimated.
     """
 
     name: str
@@ -33,7 +35,7 @@ class Row:
     macs: int
     read_bytes: int
     written_bytes: int
-    estimated_cycles: float | None = None
+    estimate: OpEstimate | None = None
 
     @property
     def per_mac(self) -> float | None:
@@ -64,7 +66,7 @@ def make_profile(
     measurement: Measurement,
     ops: Sequence[dict[str, Any]],
     group: Group,
-    cycles: Sequence[float] | None = None,
+    estimates: Sequence[OpEstimate] | None = None,
 ) -> Profile:
     """Groups the operators' counts.
 
@@ -72,7 +74,7 @@ def make_profile(
         measurement: Of a model with these operators.
         ops: Of the manifest.
         group: What a row is.
-        cycles: Estimated for each operator, mean of a step; None: no estimate.
+        estimates: For each operator; None: no estimate.
     """
     steps = measurement.steps
     whole = measurement.total / steps
@@ -95,7 +97,7 @@ def make_profile(
                 macs=sum(int(ops[i]["macs"]) for i in indices),
                 read_bytes=sum(int(ops[i]["read_bytes"]) for i in indices),
                 written_bytes=sum(int(ops[i]["written_bytes"]) for i in indices),
-                estimated_cycles=None if cycles is None else sum(cycles[i] for i in indices),
+                estimate=None if estimates is None else _sum(estimates[i] for i in indices),
             )
         )
     rest = whole - sum(counts)
@@ -108,6 +110,16 @@ def make_profile(
         macs=sum(row.macs for row in rows),
         read_bytes=sum(row.read_bytes for row in rows),
         written_bytes=sum(row.written_bytes for row in rows),
-        estimated_cycles=None if cycles is None else sum(cycles),
+        estimate=None if estimates is None else _sum(estimates),
     )
     return Profile(measurement, group, tuple(rows), outside, total)
+
+
+def _sum(estimates: Iterable[OpEstimate]) -> OpEstimate:
+    cycles = 0.0
+    mix: dict[Kind, float] = {}
+    for estimate in estimates:
+        cycles += estimate.cycles
+        for kind, count in estimate.mix.items():
+            mix[kind] = mix.get(kind, 0.0) + count
+    return OpEstimate(cycles, mix)

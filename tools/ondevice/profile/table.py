@@ -23,6 +23,8 @@ def profile_table(profile: Profile, title: str) -> Table:
     for row in profile.rows:
         table.add_row(*cells(profile, row))
     table.add_section()
+    if has_estimate(profile):
+        table.caption = estimate_note(profile)
     for row in (profile.outside, profile.total):
         table.add_row(*cells(profile, row))
     return table
@@ -33,7 +35,7 @@ def headings(profile: Profile) -> list[str]:
     unit = profile.measurement.unit
     names = [COLUMN[profile.group], unit, "share", "MACs", "per MAC", "bytes"]
     if has_estimate(profile):
-        names += ["estimated cycles", f"estimated ms at {_megahertz(profile)} MHz"]
+        names += ["estimated cycles", "estimated ms"]
     elif unit == "cycles" and profile.measurement.clock_hz:
         names.append(f"ms at {_megahertz(profile)} MHz")
     return names
@@ -51,7 +53,7 @@ def cells(profile: Profile, row: Row) -> list[str]:
         f"{moved:,}" if moved else "",
     ]
     if has_estimate(profile):
-        cycles = row.estimated_cycles
+        cycles = row.estimate.cycles if row.estimate is not None else None
         texts += ["", ""] if cycles is None else [f"{cycles:,.0f}", _milliseconds(profile, cycles)]
     elif profile.measurement.unit == "cycles" and profile.measurement.clock_hz:
         texts.append(_milliseconds(profile, row.count))
@@ -83,7 +85,13 @@ def records(profile: Profile, facts: dict[str, Any]) -> Iterator[dict[str, Any]]
 
 def has_estimate(profile: Profile) -> bool:
     """Whether cycles were estimated."""
-    return profile.total.estimated_cycles is not None
+    return profile.total.estimate is not None
+
+
+def estimate_note(profile: Profile) -> str:
+    """What must stand beside estimated figures."""
+    clock = f", ms those at {_megahertz(profile)} MHz" if profile.measurement.clock_hz else ""
+    return f"Cycles are an estimate from the instructions{clock}: docs/profile.md"
 
 
 def _record(profile: Profile, row: Row) -> dict[str, Any]:
@@ -97,9 +105,9 @@ def _record(profile: Profile, row: Row) -> dict[str, Any]:
         "read_bytes": row.read_bytes,
         "written_bytes": row.written_bytes,
     }
-    if has_estimate(profile):
-        cycles = row.estimated_cycles
-        record["cycles_estimate"] = None if cycles is None else round(cycles, 1)
+    if row.estimate is not None:
+        record["cycles_estimate"] = round(row.estimate.cycles, 1)
+        record["instruction_mix"] = {k: round(n, 2) for k, n in sorted(row.estimate.mix.items())}
     return record
 
 
