@@ -27,7 +27,7 @@ def saturate32(value: Any) -> Integers:
 def encode_factor(real: float) -> tuple[int, int]:
     """(multiplier, shift) of a real factor: multiplier in [2^30, 2^31), or 0."""
     if real == 0:
-        return 0, 1
+        return 0, 33
     shift = 0
     while real * 2.0**shift < 2**30 and shift <= 63:
         shift += 1
@@ -36,7 +36,7 @@ def encode_factor(real: float) -> tuple[int, int]:
     multiplier = round(real * 2.0**shift)
     if multiplier == 2**31:
         multiplier, shift = 2**30, shift - 1
-    return (0, 1) if shift > 62 else (multiplier, shift)
+    return (0, 33) if shift > 62 else (multiplier, shift)
 
 
 def encode_factors(real: Any, count: int) -> tuple[Integers, Integers]:

@@ -30,6 +30,8 @@ int32_t clamped(int32_t a, int32_t m, int32_t s, int32_t z, int32_t low, int32_t
 int32_t clamped(int32_t a, int32_t m, int32_t s, int32_t z, int32_t low, int32_t high) {
     return od_requantize_clamp(a, m, s, z, low, high);
 }
+int32_t high(int32_t a, int32_t m, int32_t s);
+int32_t high(int32_t a, int32_t m, int32_t s) { return od_requantize_high(a, m, s); }
 int32_t align(int32_t a, int32_t b, int32_t apart);
 int32_t align(int32_t a, int32_t b, int32_t apart) { return od_align_gradients(a, b, apart); }
 int32_t delta(int32_t a, float rate);
@@ -92,6 +94,26 @@ def test_scaling_is_exact_at_every_shift(
     expected = exact_scale(accumulator, multiplier, shift)
     assert runtime.scale(accumulator, multiplier, shift) == expected
     assert int(scale(accumulator, multiplier, shift)) == expected
+
+
+@many
+@given(INT32, st.one_of(st.just(0), st.integers(2**30, 2**31 - 1)), st.integers(33, 63))
+def test_scaling_by_the_high_word_is_exact(
+    runtime: Any, accumulator: int, multiplier: int, shift: int
+) -> None:
+    assert runtime.high(accumulator, multiplier, shift) == exact_scale(
+        accumulator, multiplier, shift
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("shift", range(33, 62))
+def test_a_tie_is_rounded_away_from_zero_by_the_high_word(
+    runtime: Any, sign: int, shift: int
+) -> None:
+    accumulator = sign * 3 * 2 ** (shift - 31)  # times 2^30: three halves of 2^shift
+    if abs(accumulator) < 2**31:
+        assert runtime.high(accumulator, 2**30, shift) == sign * 2
 
 
 @many
