@@ -11,7 +11,7 @@ TEST_STAMP := $(VENV)/.test-installed
 C_SOURCES := $(shell find runtime firmware benchmarks tests/c tools -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help train test lint format results ladder transfer networks kernels kernels-check search lock clean tools
+.PHONY: help train test lint format results ladder transfer networks kernels kernels-check tune search lock clean tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -56,6 +56,9 @@ kernels: $(TEST_STAMP)  ## count every kernel's instructions in QEMU, write docs
 
 kernels-check: $(TEST_STAMP)  ## fail where a kernel's count is over 2 % above the recorded one
 	$(BIN)/python benchmarks/kernels.py --check --no-naive --no-steps $(ARGS)
+
+tune: $(TEST_STAMP)  ## measure the best register tiles into the database that is shipped
+	$(BIN)/python benchmarks/tune.py $(ARGS)
 
 ladder: $(TEST_STAMP)  ## plan the RAM of real networks, rung by rung, write docs/memory.md
 	$(BIN)/python benchmarks/memory_ladder.py

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ("hatchling", "editables")  # install the project itself without fetching anything
 INSTALLERS = ("pip", "setuptools")  # part of every venv
 LOCKS = {
-    "requirements.lock": ("compiler", "demo"),
-    "requirements-test.lock": ("compiler", "demo", "torch", "test"),
+    "requirements.lock": ("compiler", "demo", "tune"),
+    "requirements-test.lock": ("compiler", "demo", "tune", "torch", "test"),
 }
 
 

@@ -26,6 +26,7 @@ from ondevice_compiler.plan import Plan
 from ondevice_compiler.samples import to_memory_order
 from ondevice_compiler.schedule import MemoryOptions, Schedule, schedule
 from ondevice_compiler.scheme import UpdateScheme, prepare, resolve_scheme
+from ondevice_compiler.tiling.database import tile_choice
 from ondevice_compiler.updates import Optimizer
 
 STAGES = (
@@ -69,6 +70,7 @@ class CompileOptions:
             slices that are contiguous where they lie.
         remat_macs_cap: Share of the step's multiply-accumulates, in [0, 1], that may be spent on
             computing activations again in backward instead of keeping them.
+        tuning: Database of `ondevice tune`, which wins over the one that comes with the compiler.
     """
 
     name: str = "model"
@@ -93,6 +95,7 @@ class CompileOptions:
     patch: bool = True
     in_place: bool = True
     remat_macs_cap: float = 0.0
+    tuning: Path | None = None
 
     @property
     def rule(self) -> Optimizer:
@@ -294,7 +297,7 @@ def generate(
     stages.update((stage, str(program)) for stage, program in planned.stages.items())
     stages["plan"] = _plan_text(planned.plan)
     on_stage("lower")
-    lowered = lower(planned.program, planned.plan)
+    lowered = lower(planned.program, planned.plan, tile_choice(options.tuning))
     stages["lower"] = str(lowered)
     on_stage("emit")
     loaded, scheme = analysis.loaded, planned.scheme

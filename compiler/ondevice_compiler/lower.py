@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan
 from ondevice_compiler.program import Program, Step, Strip
 from ondevice_compiler.strips import Band, Layout, band_step, row_elements, strip_layout
+from ondevice_compiler.tiling.database import measured_tile
+from ondevice_compiler.tiling.tile import Choose
 
 RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error", "clip_norm")
 
@@ -111,14 +114,15 @@ class Lowered:
         return "\n".join(kernel.source for kernel in self.kernels)
 
 
-def lower(program: Program, plan: Plan | None = None) -> Lowered:
+def lower(program: Program, plan: Plan | None = None, tiles: Choose = measured_tile) -> Lowered:
     """Builds, schedules and prints the kernel of every step; equal kernels are shared.
 
     Args:
         program: Ordered.
         plan: Of the program; says which arguments of a kernel share bytes. None: none do.
+        tiles: Chooses the register tiles.
     """
-    kernels = _Kernels(plan)
+    kernels = _Kernels(plan, tiles)
     in_strips = {i for s in program.strips for i in range(s.first, s.last + 1)}
     strips = tuple(_lower_strip(program, strip, kernels) for strip in program.strips)
     usual = {part.index: part for loops in strips for part in _longest(loops)}
@@ -135,17 +139,32 @@ def lower(program: Program, plan: Plan | None = None) -> Lowered:
     return Lowered(program, kernels.all(), tuple(calls), strips)
 
 
+def kernel_steps(program: Program) -> Iterator[tuple[Step, Program]]:
+    """Every step as a kernel sees it, with the program it sees: one of a strip, band by band."""
+    in_strips = {i for s in program.strips for i in range(s.first, s.last + 1)}
+    for index, step in enumerate(program.steps):
+        if step.op not in RUNTIME_CALLS and index not in in_strips:
+            yield step, program
+    for strip in program.strips:
+        layout = strip_layout(program, strip)
+        assert layout is not None
+        for band in layout.bands:
+            for part in band.steps:
+                yield band_step(program, layout, part)
+
+
 class _Kernels:
     """Collects kernels; the same source is kept once."""
 
-    def __init__(self, plan: Plan | None) -> None:
+    def __init__(self, plan: Plan | None, tiles: Choose) -> None:
         self._plan = plan
+        self._tiles = tiles
         self._names: dict[str, str] = {}
         self._used: dict[str, int] = {}
 
     def add(self, step: Step, program: Program) -> tuple[str, tuple[Argument, ...]]:
         """Name of a step's kernel, and its arguments."""
-        builder = KernelBuilder(PLACEHOLDER)
+        builder = KernelBuilder(PLACEHOLDER, tiles=self._tiles)
         OPERATORS[step.op].lower(builder, step, program)
         shared = self._shared(builder, program)
         source = to_c(builder.finish(), builder.written, shared)

@@ -28,6 +28,7 @@ from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare, train_once
 from ondevice.sources import compile_request, load_sources
 from ondevice.target import board_budget, build_for, target_board
+from ondevice.tune.command import tune, tune_worker
 from ondevice_compiler.errors import UserError as CompilerError
 
 DEFAULT_BUILD = Path("build")
@@ -345,6 +346,16 @@ app.command(
     "  ondevice profile --model net.onnx --data mine.npz --board qemu_mps2_an500 "
     "--report profile.html"
 )(profile)
+
+
+app.command(
+    epilog="Examples:\n\n"
+    "  ondevice tune --compare\n\n"
+    "  ondevice tune --model net.onnx --data mine.npz --tracker 192.168.1.5:9190"
+)(tune)
+
+
+app.command(epilog="Example:\n\n  ondevice tune-worker --tracker 192.168.1.5:9190")(tune_worker)
 
 
 @app.command()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ondevice_compiler.compile import Analysis, CompiledModel, CompileOptions
 
 MANIFEST_FORMAT = 1
+_MEMORY_KEYS = ("reorder", "patch", "in_place", "remat_macs_cap")
 _KEYS = (
     *("abi", "model_id", "name", "dtype", "scheme", "optimizer", "loss"),
     *("input", "label", "output", "parameters", "ops", "scales", "memory"),
@@ -175,6 +176,7 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         patch=settings.patch,
         in_place=settings.in_place,
         remat_macs_cap=settings.remat_macs_cap,
+        tuning=settings.tuning,
     )
 
 
@@ -189,7 +191,9 @@ def cache_key(request: CompileRequest) -> str:
     digest.update(_model_bytes(request.model))
     kind, _, scheme_file = settings.scheme.partition(":")
     if kind == "sparse" and scheme_file:
-        digest.update(_scheme_bytes(Path(scheme_file)))
+        digest.update(_file_bytes(Path(scheme_file), "update scheme"))
+    if settings.tuning is not None:
+        digest.update(_file_bytes(settings.tuning, "tuning database"))
     facts = {
         "name": request.name,
         "suffix": request.model.suffix,
@@ -200,6 +204,7 @@ def cache_key(request: CompileRequest) -> str:
         "label_smoothing": settings.label_smoothing,
         "optimizer": _optimizer_facts(settings),
         "classes": request.classes,
+        "memory": [getattr(settings, key) for key in _MEMORY_KEYS],
         "calibration": [list(request.calibration_x.shape), list(request.calibration_y.shape)],
         "tvm": _tvm_version(),
     }
@@ -232,11 +237,11 @@ def _model_bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot read the model: {error.strerror}") from error
 
 
-def _scheme_bytes(path: Path) -> bytes:
+def _file_bytes(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot read the update scheme: {error.strerror}") from error
+        raise UserError(f"{path}: cannot read the {what}: {error.strerror}") from error
 
 
 def _tvm_version() -> str:
@@ -248,6 +253,7 @@ def _tvm_version() -> str:
 
 def _compiler_sources() -> list[Path]:
     """Lists the compiler's own files: a new compiler must not be served old code."""
+    kinds = ("*.py", "*.jsonl")
     spec = find_spec("ondevice_compiler")
     roots = list(spec.submodule_search_locations or ()) if spec is not None else []
-    return sorted(path for root in roots for path in Path(root).rglob("*.py"))
+    return sorted(path for root in roots for kind in kinds for path in Path(root).rglob(kind))

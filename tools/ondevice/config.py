@@ -46,6 +46,7 @@ class ModelSettings:
     patch: bool = True
     in_place: bool = True
     remat_macs_cap: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 1.0})
+    tuning: Path | None = None
 
 
 @dataclass(frozen=True)

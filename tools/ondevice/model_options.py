@@ -57,6 +57,9 @@ OPTIONS = {
         float, "--clip-norm", "Largest norm of the whole gradient; costs 4 bytes a parameter"
     ),
     "clip_value": _option(float, "--clip-value", "Largest magnitude of each gradient element"),
+    "tuning": _option(
+        Path, "--tuning", "Tuning database of `ondevice tune` (default: the one that is shipped)"
+    ),
     "accumulation_steps": _option(int, "--accumulate", "Samples an update (default: 1)", min=1),
 }
 

@@ -1,0 +1,83 @@
+"""Tunes the kernels of the demo and of the zoo's networks into the database that is shipped.
+
+make tune
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+
+from adaptation import BUILD, ROOT
+from rich.console import Console
+from steps import CALIBRATION_SAMPLES, DEMO
+from zoo import NETWORKS
+
+from ondevice import demo
+from ondevice.search.trial_log import TrialLog
+from ondevice.tune.display import TuneDisplay, outcome_table
+from ondevice.tune.plot import write_best_so_far
+from ondevice.tune.run import TuneOutcome, TuneSettings, tune
+from ondevice.tune.session import GUIDED, RANDOM, remember
+from ondevice.tune.simulators import Simulators
+from ondevice.tune.tasks import tuning_tasks
+from ondevice_compiler import CompileOptions
+from ondevice_compiler.compile import analyse, plan_scheme
+from ondevice_compiler.program import Program
+from ondevice_compiler.tiling.database import SHIPPED, chooser, read_database
+
+PLOT = ROOT / "docs" / "tuning.svg"
+
+
+def programs() -> Iterator[Program]:
+    """The training steps that docs/networks.md and docs/kernels.md show, in int8."""
+    x, y = demo.calibration_set()
+    for scheme in ("full", f"sparse:{DEMO / 'sparse.toml'}"):
+        options = CompileOptions(name="watch", scheme=scheme)
+        analysis = analyse(DEMO / "watch.onnx", x[:64], y[:64], options)
+        yield plan_scheme(analysis, options).program
+    for network in NETWORKS.values():
+        if not network.available:
+            print(f"{network.name}: {network.model} is not here", file=sys.stderr)
+            continue
+        x, y = network.samples(CALIBRATION_SAMPLES)
+        options = CompileOptions(
+            name=network.name, scheme=network.sparse, loss=network.loss, head=network.head
+        )
+        yield plan_scheme(analyse(network.source(), x, y, options), options).program
+
+
+def main() -> int:
+    """Tunes everything; goes on where it was stopped."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--compare", action="store_true", help="also at random; draw both")
+    arguments = parser.parse_args()
+    known = read_database(SHIPPED)
+    tasks = tuning_tasks(programs(), known)
+    folder = BUILD / "tune"
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console(width=140)
+    console.print(f"{len(tasks)} workloads, {sum(len(task.tiles) for task in tasks)} tiles")
+    outcomes: dict[str, TuneOutcome] = {}
+    total = sum(min(arguments.trials, len(task.tiles)) for task in tasks)
+    with Simulators(arguments.jobs) as simulators, TrialLog(folder / "trials.jsonl") as log:
+        for name, guided in ((GUIDED, True), (RANDOM, False))[: 1 + arguments.compare]:
+            settings = TuneSettings(trials=arguments.trials, guided=guided)
+            with TuneDisplay(console, total) as display:
+                outcomes[name] = tune(
+                    tasks, simulators, log, settings, display.on_trial, others=chooser(known)
+                )
+    console.print(outcome_table(outcomes[GUIDED], simulators.unit))
+    remember(SHIPPED, known, outcomes[GUIDED], simulators.unit)
+    if arguments.compare:
+        title = f"{len(tasks)} workloads of the demo and {len(NETWORKS)} networks"
+        write_best_so_far(PLOT, outcomes, title, simulators.unit)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
