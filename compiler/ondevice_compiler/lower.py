@@ -159,11 +159,19 @@ class _Kernels:
     def __init__(self, plan: Plan | None, tiles: Choose) -> None:
         self._plan = plan
         self._tiles = tiles
+        self._lowered: dict[str, tuple[str, tuple[Argument, ...]]] = {}
         self._names: dict[str, str] = {}
         self._used: dict[str, int] = {}
 
     def add(self, step: Step, program: Program) -> tuple[str, tuple[Argument, ...]]:
-        """Name of a step's kernel, and its arguments."""
+        """Name of a step's kernel, and its arguments; equal bands of a step are lowered once."""
+        shapes = [program.tensor(name).shape for name in (*step.inputs, *step.outputs)]
+        key = repr((step.name, shapes, dict(step.attributes)))
+        if key not in self._lowered:
+            self._lowered[key] = self._lower(step, program)
+        return self._lowered[key]
+
+    def _lower(self, step: Step, program: Program) -> tuple[str, tuple[Argument, ...]]:
         builder = KernelBuilder(PLACEHOLDER, tiles=self._tiles)
         OPERATORS[step.op].lower(builder, step, program)
         shared = self._shared(builder, program)
