@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ondevice_compiler.autodiff import Joint, differentiate
 from ondevice_compiler.calibrate import Calibration, calibrate
+from ondevice_compiler.calibration_cache import cached_calibration
 from ondevice_compiler.emit import emit
 from ondevice_compiler.errors import DoesNotFitError, UserError
 from ondevice_compiler.load import load_model, load_module
@@ -71,6 +72,7 @@ class CompileOptions:
         remat_macs_cap: Share of the step's multiply-accumulates, in [0, 1], that may be spent on
             computing activations again in backward instead of keeping them.
         tuning: Database of `ondevice tune`, which wins over the one that comes with the compiler.
+        calibrations: Folder where calibrations are kept between compilations; None: nowhere.
     """
 
     name: str = "model"
@@ -96,6 +98,7 @@ class CompileOptions:
     in_place: bool = True
     remat_macs_cap: float = 0.0
     tuning: Path | None = None
+    calibrations: Path | None = None
 
     @property
     def rule(self) -> Optimizer:
@@ -263,7 +266,13 @@ def analyse(
     on_stage("calibrate")
     calibration = None
     if options.dtype == "int8":
-        calibration = calibrate(joint, _in_memory_order(loaded, samples), np.asarray(calibration_y))
+        ordered, labels = _in_memory_order(loaded, samples), np.asarray(calibration_y)
+        calibration = cached_calibration(
+            options.calibrations,
+            (stages["load"], stages["autodiff"]),
+            (ordered, labels, *loaded.parameters.values()),
+            lambda: calibrate(joint, ordered, labels),
+        )
         stages["calibrate"] = "\n".join(
             f"{name}: {calibration.low[name]:.6g} to {calibration.high[name]:.6g}"
             for name in calibration.low

@@ -173,6 +173,7 @@ def compile_verb(
         Path | None,
         typer.Option(help="Draw the arena over a training step: FILE.html or FILE.svg"),
     ] = None,
+    build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
     """Compile a model and print its RAM and flash; refuse what does not fit the board."""
     settings = load_config(
@@ -186,7 +187,7 @@ def compile_verb(
     sources = load_sources(settings)
     if sources.model.is_dir():
         raise UserError(f"{sources.model}: is compiled already; see `ondevice info`")
-    request = compile_request(settings, sources)
+    request = compile_request(settings, sources, build_dir)
     charts: list[Chart] = []
     if report is None:
         compiled = run_compiler(request)

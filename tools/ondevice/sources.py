@@ -71,10 +71,11 @@ def load_sources(config: Config) -> Sources:
 def compile_request(
     config: Config,
     sources: Sources,
+    build_root: Path,
     ram_limit_bytes: int | None = None,
     flash_limit_bytes: int | None = None,
 ) -> CompileRequest:
-    """Returns what the compiler is asked for."""
+    """Returns what the compiler is asked for; it keeps calibrations below `build_root`."""
     return CompileRequest(
         model=sources.model,
         settings=config.model,
@@ -84,23 +85,24 @@ def compile_request(
         classes=len(sources.data.class_names) or None,
         ram_limit_bytes=ram_limit_bytes,
         flash_limit_bytes=flash_limit_bytes,
+        calibrations=build_root / "calibrations",
     )
 
 
 def compiled_model(
     config: Config,
     sources: Sources,
-    cache: Path,
+    build_root: Path,
     ram_limit_bytes: int | None = None,
     flash_limit_bytes: int | None = None,
 ) -> ModelDirectory:
-    """Loads a compiled directory, or compiles a model file (cached)."""
+    """Loads a compiled directory, or compiles a model file (cached below `build_root`)."""
     if sources.model.is_dir():
         model = load_model_directory(sources.model)
         _check_settings(config.model, model.manifest, sources.model)
         return model
-    request = compile_request(config, sources, ram_limit_bytes, flash_limit_bytes)
-    return compile_to_cache(request, cache)
+    request = compile_request(config, sources, build_root, ram_limit_bytes, flash_limit_bytes)
+    return compile_to_cache(request, build_root / "models")
 
 
 def _check_settings(settings: ModelSettings, manifest: dict[str, Any], path: Path) -> None:

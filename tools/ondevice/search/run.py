@@ -110,7 +110,7 @@ def run_search(
     stack_bytes = board.stack_bytes if board is not None and board.run != "host" else 0
     tasks = make_tasks(data_sets)
     full = replace(config, model=replace(config.model, scheme="full"))
-    request = compile_request(full, sources)
+    request = compile_request(full, sources, build_root)
     say(f"Compiling {sources.model} ...")
     analysis, options = analyse_model(request), compile_options(request)
     space = space_of(analysis)

@@ -52,6 +52,7 @@ def tune(
     as_json: Annotated[
         bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
     ] = False,
+    build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Find the fastest register tile of every kernel of a model by measuring.
 
@@ -84,7 +85,7 @@ def tune(
         lambda: console.print("Stopping after this batch; Ctrl-C again ends at once.")
     )
     with stop:
-        report = tune_model(settings, sources, target, request, console, stop.requested)
+        report = tune_model(settings, sources, target, request, build_dir, console, stop.requested)
     if as_json:
         lines = JsonLines(sys.stdout)
         for record in report.records:

@@ -73,6 +73,7 @@ def tune_model(
     sources: Sources,
     board: Board | None,
     request: TuneRequest,
+    build_root: Path,
     console: Console,
     should_stop: Callable[[], bool],
 ) -> TuneReport:
@@ -83,6 +84,7 @@ def tune_model(
         sources: The model's file and calibration samples.
         board: A real one measures; a simulated one stands for its CPU.
         request: Effort and places.
+        build_root: Where calibrations are kept.
         console: For the person.
         should_stop: Asked between batches.
 
@@ -93,7 +95,7 @@ def tune_model(
         raise UserError(f"{sources.model} is compiled already: give --model the model's file")
     known = read_database(request.database) if request.database.exists() else {}
     console.print(f"Planning {sources.model} ...")
-    compiling = compile_request(config, sources)
+    compiling = compile_request(config, sources, build_root)
     planned = plan_scheme(analyse_model(compiling), compile_options(compiling))
     tasks = tuning_tasks([planned.program], known)
     space = sum(len(task.tiles) for task in tasks)
