@@ -31,7 +31,7 @@ int32_t clamped(int32_t a, int32_t m, int32_t s, int32_t z, int32_t low, int32_t
     return od_requantize_clamp(a, m, s, z, low, high);
 }
 int32_t high(int32_t a, int32_t m, int32_t s);
-int32_t high(int32_t a, int32_t m, int32_t s) { return od_requantize_high(a, m, s); }
+int32_t high(int32_t a, int32_t m, int32_t s) { return od_requantize_high(a, m, s - 33); }
 int32_t align(int32_t a, int32_t b, int32_t apart);
 int32_t align(int32_t a, int32_t b, int32_t apart) { return od_align_gradients(a, b, apart); }
 int32_t delta(int32_t a, float rate);

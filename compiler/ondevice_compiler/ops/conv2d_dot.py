@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
@@ -11,7 +12,25 @@ from ondevice_compiler.ops.split_weight import ChannelRun
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.columns import ColumnGroup, column_groups, row_bounds
 from ondevice_compiler.tiling.dot import VECTOR, Run, add_dot, tiles_of
-from ondevice_compiler.tiling.tile import Workload
+from ondevice_compiler.tiling.tile import Tile, Workload, wider
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a tile is.
+
+    Attributes:
+        row, column, channel: Of its first output.
+        columns: The window's columns that lie inside the map.
+        pixels, channels: Its size.
+    """
+
+    row: Expr
+    column: Expr
+    channel: Expr
+    columns: ColumnGroup
+    pixels: int
+    channels: int
 
 
 class DotConvolution:
@@ -37,6 +56,7 @@ class DotConvolution:
     ) -> None:
         self.k = k
         self.window = _flat(window)
+        self.columns = column_groups(self.window)
         self.weights = weights
         self.runs = runs
         self.channels = bias.shape[-1]
@@ -54,78 +74,68 @@ class DotConvolution:
             offset: Added to each x: minus its zero point.
             finish: Gives the stored value of a sum and its channel.
         """
-        window, groups = self.window, column_groups(self.window)
-        y = self.k.tensor(
-            "y", y_tensor, written=True, shape=(window.out_height, window.out_width, self.channels)
-        )
-        inside = max(groups, key=lambda group: group.count)
-        tile = self.k.tile(self._workload(inside))
-        with self.k.loop("row", 0, window.out_height) as row:
-            for group in groups:
-                for first, count, pixels in tiles_of(group.count, tile.pixels):
-                    with self.k.loop("column", 0, count) as turn:
-                        column = group.first + first + turn * pixels
-                        for start, blocks, width in tiles_of(self.channels, tile.channels):
+        shape = (self.window.out_height, self.window.out_width, self.channels)
+        y = self.k.tensor("y", y_tensor, written=True, shape=shape)
+        tile = self.k.tile(self._workload())
+        for place in self._places(tile):
+            outputs = [(p, c) for p in range(place.pixels) for c in range(place.channels)]
+            sums = self.k.registers("acc", len(outputs))
+            for number, (_, c) in enumerate(outputs):
+                self.k.set(sums, number, self.bias[place.channel + c])
+            with self.k.loop("kh", *row_bounds(self.window, place.row)) as kh:
+                for run in self._runs(place, kh):
+                    add_dot(self.k, sums, run, place.pixels, place.channels, tile.unroll, offset)
+            for number, (p, c) in enumerate(outputs):
+                value = finish(sums[number], place.channel + c)
+                self.k.set(y, (place.row, place.column + p, place.channel + c), value)
+
+    def _places(self, tile: Tile) -> Iterator[_Place]:
+        """The tiles in memory order; what is emitted while one is current is in its loops."""
+        with self.k.loop("row", 0, self.window.out_height) as row:
+            for columns in self.columns:
+                for first, turns, pixels in tiles_of(columns.count, tile.pixels):
+                    with self.k.loop("column", 0, turns) as turn:
+                        column = columns.first + first + turn * pixels
+                        width = wider(tile, pixels, self.channels)
+                        for start, blocks, channels in tiles_of(self.channels, width):
                             with self.k.loop("channel", 0, blocks) as block:
-                                at = (row, column, start + block * width)
-                                self._tile(
-                                    group, at, (pixels, width), tile.unroll, y, offset, finish
-                                )
+                                channel = start + block * channels
+                                yield _Place(row, column, channel, columns, pixels, channels)
 
-    def _tile(
-        self,
-        group: ColumnGroup,
-        at: tuple[Expr, Expr, Expr],
-        size: tuple[int, int],
-        unroll: int,
-        y: Any,
-        offset: Expr,
-        finish: Any,
-    ) -> None:
-        row, column, channel = at
-        pixels, channels = size
-        sums = self.k.registers("acc", pixels * channels)
-        for p in range(pixels):
-            for c in range(channels):
-                self.k.set(sums, p * channels + c, self.bias[channel + c])
-        with self.k.loop("kh", *row_bounds(self.window, row)) as kh:
-            for run in self._window_row(group, at, kh):
-                add_dot(self.k, sums, run, pixels, channels, unroll, offset)
-        for p in range(pixels):
-            for c in range(channels):
-                value = finish(sums[p * channels + c], channel + c)
-                self.k.set(y, (row, column + p, channel + c), value)
-
-    def _window_row(self, group: ColumnGroup, at: tuple[Expr, Expr, Expr], kh: Expr) -> list[Run]:
+    def _runs(self, place: _Place, kh: Expr) -> list[Run]:
         """The runs of one window row: all its columns together, or each for itself."""
-        row, column, channel = at
-        window = self.window
-        x_row = row * window.stride_height + kh - window.top
+        window, columns = self.window, place.columns
+        x_row = place.row * window.stride_height + kh - window.top
 
         def piece(run: ChannelRun, kw: int, length: int) -> Run:
             w = self.w[run.tensor]
 
             def x_at(p: int, element: Expr) -> Any:
-                x_column = (column + p) * window.stride_width + (kw - window.left)
+                x_column = (place.column + p) * window.stride_width + (kw - window.left)
                 return self.x[x_row, x_column, element + run.channel]
 
             def w_at(c: int, element: Expr) -> Any:
-                return w[channel + c, kh, kw, element + run.start]
+                return w[place.channel + c, kh, kw, element + run.start]
 
             return Run(x_at, w_at, self.weights[run.tensor].dtype, length)
 
         if len(self.runs) == 1:
-            width = group.end - group.begin
-            return [piece(self.runs[0], group.begin, width * self.inner)]
-        return [piece(r, kw, r.extent) for kw in range(group.begin, group.end) for r in self.runs]
+            width = columns.end - columns.begin
+            return [piece(self.runs[0], columns.begin, width * self.inner)]
+        inside = range(columns.begin, columns.end)
+        return [piece(run, kw, run.extent) for kw in inside for run in self.runs]
 
-    def _workload(self, inside: ColumnGroup) -> Workload:
-        width = (inside.end - inside.begin) * self.inner
-        length = width if len(self.runs) == 1 else max(run.extent for run in self.runs)
+    def _length(self) -> int:
+        """Elements of the longest run."""
+        if len(self.runs) == 1:
+            return max(group.end - group.begin for group in self.columns) * self.inner
+        return max(run.extent for run in self.runs)
+
+    def _workload(self) -> Workload:
         sizes = {
-            "pixels": inside.count,
+            "pixels": max(group.count for group in self.columns),
             "channels": self.channels,
-            "steps": length // VECTOR,
+            "steps": self._length() // VECTOR,
             "rows": self.window.kernel_height,
         }
         kind = "dot_q88" if any(w.dtype == "int16" for w in self.weights) else "dot"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tvm.tirx.script.builder as T
 from numpy.typing import NDArray
 
@@ -35,9 +36,13 @@ def requantizer(
         int8 value from a sum and its channel.
     """
     multipliers, shifts = encode_multipliers(factors)
-    multiplier, shift = k.table("multiplier", multipliers), k.table("shift", shifts)
-    parameters = [k.scalar("y_zero", "int32", zero_point)]
-    name = "od_requantize_high" if shifts.min() >= HIGH_SHIFT else "od_requantize"
+    high = shifts.min() >= HIGH_SHIFT
+    pairs = np.stack([multipliers, shifts - HIGH_SHIFT if high else shifts], axis=1)
+    factor = k.table("factor", pairs)  # Side by side: one address for both.
+    if high:
+        name, parameters = "od_requantize_high", [k.scalar("zero", "int32", 2 * zero_point + 1)]
+    else:
+        name, parameters = "od_requantize", [k.scalar("y_zero", "int32", zero_point)]
     if bounds == INT8:
         name += "_int8"
     else:
@@ -45,7 +50,7 @@ def requantizer(
         parameters += [k.scalar("low", "int32", bounds[0]), k.scalar("high", "int32", bounds[1])]
 
     def store(total: Expr, channel: Expr) -> Expr:
-        arguments = (total, multiplier[channel], shift[channel], *parameters)
+        arguments = (total, factor[channel, 0], factor[channel, 1], *parameters)
         return T.cast(T.call_pure_extern("int32", name, *arguments), "int8")
 
     return store

@@ -53,18 +53,27 @@ Choose = Callable[[Workload], Tile]
 
 def candidates(workload: Workload) -> tuple[Tile, ...]:
     """Every tile that the workload allows, the simplest first."""
-    pixels = _divisors(workload.sizes.get("pixels", 1), LARGEST_PIXELS)
+    pixels = range(1, min(workload.sizes.get("pixels", 1), LARGEST_PIXELS) + 1)
     channels = _divisors(workload.sizes.get("channels", 1), 8)
     unrolls = _divisors(workload.sizes.get("steps", 1), 12)
     return tuple(Tile(p, c, u) for p in pixels for c in channels for u in unrolls if p * c <= 12)
 
 
 def default_tile(workload: Workload) -> Tile:
-    """A good tile where nothing was measured: eight sums, and a short innermost loop."""
-    pixels = max(_divisors(workload.sizes.get("pixels", 1), LARGEST_PIXELS))
-    channels = max(_divisors(workload.sizes.get("channels", 1), max(8 // pixels, 1)))
-    unroll = max(_divisors(workload.sizes.get("steps", 1), 4))
+    """A good tile where nothing was measured: six sums or so, and a short innermost loop."""
+    extent = workload.sizes.get("pixels", 1)
+    pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
+    channels = max(_divisors(workload.sizes.get("channels", 1), 2 if pixels > 1 else 4))
+    unroll = max(_divisors(workload.sizes.get("steps", 1), 8))
     return Tile(pixels, channels, unroll)
+
+
+def wider(tile: Tile, pixels: int, channels: int) -> int:
+    """Channels of the tile where only a few pixels are left: as many sums, in whole tiles."""
+    if pixels == tile.pixels:
+        return tile.channels
+    sums = max(tile.pixels * tile.channels // pixels, 1)
+    return max(n for n in _divisors(channels, sums) if n % tile.channels == 0 or n <= tile.channels)
 
 
 def _divisors(extent: int, largest: int) -> list[int]:

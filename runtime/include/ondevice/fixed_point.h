@@ -13,14 +13,14 @@ static inline int32_t od_clamp(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : (value > high ? high : value);
 }
 
-/* One instruction on ARMv7-M and later. */
-static inline int32_t od_saturate_int8(int32_t value) {
+/* Half of the value, rounded down, as an int8: one instruction on ARMv7-M and later. */
+static inline int32_t od_saturate_half(int32_t value) {
 #if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
     int32_t saturated;
-    __asm__("ssat %0, #8, %1" : "=r"(saturated) : "r"(value));
+    __asm__("ssat %0, #8, %1, asr #1" : "=r"(saturated) : "r"(value));
     return saturated;
 #else
-    return od_clamp(value, INT8_MIN, INT8_MAX);
+    return od_clamp(value >> 1, INT8_MIN, INT8_MAX);
 #endif
 }
 
@@ -74,25 +74,29 @@ static inline int32_t od_requantize_int8(int32_t accumulator, int32_t multiplier
     return od_requantize_clamp(accumulator, multiplier, shift, zero_point, INT8_MIN, INT8_MAX);
 }
 
-/* The same three for shift in [33, 63], a factor below 1/4: the half is added to the product's high
- * word, and the 1 that rounding takes off a negative product is its sign as 64 bits. */
-static inline int32_t od_requantize_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
-    const int32_t sign = accumulator >> 31;
-    const int32_t high = sign + (int32_t)(UINT32_C(1) << (shift - 33));
-    const int64_t start = (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)sign);
-    const int64_t sum = start + (int64_t)accumulator * multiplier;
-    return (int32_t)(sum >> 32) >> (shift - 32);
+/* The same three for a factor below 1/4, without a 64-bit shift. `shift` is 33 less, in [0, 30]:
+ * the product's high word, shifted, is twice the result before its last rounding. What rounding
+ * half away takes off a negative product is its sign as 64 bits. */
+static inline int32_t od_requantize_twice(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    const int64_t sign = accumulator >> 31;
+    return (int32_t)((sign + (int64_t)accumulator * multiplier) >> 32) >> shift;
 }
 
+static inline int32_t od_requantize_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    return (od_requantize_twice(accumulator, multiplier, shift) + 1) >> 1;
+}
+
+/* `twice_zero` is 2 * zero_point + 1. */
 static inline int32_t od_requantize_high_clamp(int32_t accumulator, int32_t multiplier,
-                                               int32_t shift, int32_t zero_point, int32_t low,
+                                               int32_t shift, int32_t twice_zero, int32_t low,
                                                int32_t high) {
-    return od_clamp(od_requantize_high(accumulator, multiplier, shift) + zero_point, low, high);
+    const int32_t twice = od_requantize_twice(accumulator, multiplier, shift);
+    return od_clamp((twice + twice_zero) >> 1, low, high);
 }
 
 static inline int32_t od_requantize_high_int8(int32_t accumulator, int32_t multiplier,
-                                              int32_t shift, int32_t zero_point) {
-    return od_saturate_int8(od_requantize_high(accumulator, multiplier, shift) + zero_point);
+                                              int32_t shift, int32_t twice_zero) {
+    return od_saturate_half(od_requantize_twice(accumulator, multiplier, shift) + twice_zero);
 }
 
 static inline int32_t od_round_shift_clamp(int32_t value, int32_t shift, int32_t zero_point,
