@@ -25,7 +25,7 @@ from ondevice.link.transport import ProcessTransport
 
 ROOT = Path(__file__).resolve().parent.parent
 FAKE_MODEL = (ROOT / "tests" / "c" / "fake_model.c").read_text(encoding="utf-8")
-QEMU_BOARDS = ["qemu_f405", "qemu_mps2_an386", "qemu_mps2_an500"]
+QEMU_BOARDS = [name for name in list_boards() if load_board(name).run == "qemu"]
 SIMULATED = ["host", *QEMU_BOARDS]
 
 LABEL_NOPS, NOPS = 701, 4000

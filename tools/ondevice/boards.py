@@ -11,9 +11,9 @@ from ondevice.places import data_folder
 
 ALLOWED = {
     "run": ("host", "qemu", "serial"),
-    "driver": ("posix", "stm32f4", "mps2"),
-    "uart": ("stdio", "usart1", "usart2", "cmsdk"),
-    "counter": ("none", "tim2", "dualtimer", "dwt"),
+    "driver": ("posix", "stm32f4", "mps2", "nrf51"),
+    "uart": ("stdio", "usart1", "usart2", "cmsdk", "nrf51"),
+    "counter": ("none", "tim2", "dualtimer", "systemcounter", "nrf51timer", "dwt"),
 }
 
 
@@ -37,7 +37,9 @@ class Board:
         stack_bytes: Reserve that the linker checks.
         uart: Which UART the link uses.
         uart_baud: Its rate.
+        uart_origin: First address of its registers; 0 where the driver knows it.
         counter: What counts instructions or cycles.
+        counter_origin: As `uart_origin`.
         qemu_machine: QEMU's -M.
         openocd_target: OpenOCD's target/NAME.cfg.
         mount_label: Label of the ST-LINK's disk.
@@ -58,7 +60,9 @@ class Board:
     stack_bytes: int = 0
     uart: str = "stdio"
     uart_baud: int = 115200
+    uart_origin: int = 0
     counter: str = "none"
+    counter_origin: int = 0
     qemu_machine: str = ""
     openocd_target: str = ""
     mount_label: str = ""

@@ -45,4 +45,7 @@ def definitions(board: Board) -> dict[str, str]:
         "OD_STACK_BYTES": f"{board.stack_bytes}u",
         "OD_SIMULATED": "1" if board.run == "qemu" else "0",
         f"OD_UART_{board.uart.upper()}": "1",
+        "OD_UART_ORIGIN": f"{board.uart_origin:#x}u",
+        f"OD_COUNTER_IS_{board.counter.upper()}": "1",
+        "OD_COUNTER_ORIGIN": f"{board.counter_origin:#x}u",
     }

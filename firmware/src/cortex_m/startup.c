@@ -111,12 +111,17 @@ __attribute__((used)) void fault_report(const uint32_t *frame) {
     }
 }
 
+/* In instructions of ARMv6-M too. */
 __attribute__((naked)) void fault_handler(void) {
-    __asm__ volatile("tst lr, #4\n"
-                     "ite eq\n"
-                     "mrseq r0, msp\n"
-                     "mrsne r0, psp\n"
-                     "b fault_report\n");
+    __asm__ volatile(".syntax unified\n"
+                     "mov r0, lr\n"
+                     "lsls r0, r0, #29\n"
+                     "mrs r0, msp\n"
+                     "bpl 1f\n"
+                     "mrs r0, psp\n"
+                     "1: ldr r1, =fault_report\n"
+                     "bx r1\n"
+                     ".pool\n");
 }
 
 void default_handler(void) {

@@ -1,29 +1,58 @@
-/* MPS2 boards in QEMU: CMSDK UART 0, polled; the CMSDK dual timer as instruction counter. */
+/* MPS2 and MPS3 boards in QEMU: a CMSDK UART, polled; as instruction counter the CMSDK dual timer,
+ * or the system counter of the SSE-300, which has none. */
 #include "board.h"
 #include "cortex_m/registers.h"
 
-#define UART_DATA REGISTER(0x40004000u)
-#define UART_STATE REGISTER(0x40004004u)
-#define UART_CTRL REGISTER(0x40004008u)
-#define UART_BAUDDIV REGISTER(0x40004010u)
-#define TIMER_LOAD REGISTER(0x40002000u)
-#define TIMER_VALUE REGISTER(0x40002004u)
-#define TIMER_CTRL REGISTER(0x40002008u)
+#define UART_DATA REGISTER(OD_UART_ORIGIN)
+#define UART_STATE REGISTER(OD_UART_ORIGIN + 0x04u)
+#define UART_CTRL REGISTER(OD_UART_ORIGIN + 0x08u)
+#define UART_BAUDDIV REGISTER(OD_UART_ORIGIN + 0x10u)
 
 #define STATE_TX_FULL 1u
 #define STATE_RX_FULL 2u
+
+/* In quarters: one instruction is a nanosecond (-icount shift=0), and the clock 20, 25 or 32 MHz.
+ */
+#define INSTRUCTIONS_PER_4_TICKS (4000000000u / OD_CLOCK_HZ)
+
+#if defined(OD_COUNTER_IS_SYSTEMCOUNTER)
+
+#define COUNTER_CTRL REGISTER(OD_COUNTER_ORIGIN)
+#define COUNTER_LOW REGISTER(OD_COUNTER_ORIGIN + 0x08u)
+#define COUNTER_HIGH REGISTER(OD_COUNTER_ORIGIN + 0x0Cu)
+#define CTRL_ENABLE 1u
+
+static void counter_init(void) { COUNTER_CTRL = CTRL_ENABLE; }
+
+static uint64_t ticks(void) {
+    const uint32_t high = COUNTER_HIGH;
+    const uint32_t low = COUNTER_LOW;
+    const uint32_t now = COUNTER_HIGH; /* moved on: the low word has just begun again */
+    return ((uint64_t)now << 32) | (now == high ? low : 0u);
+}
+
+#else
+
+#define TIMER_LOAD REGISTER(OD_COUNTER_ORIGIN)
+#define TIMER_VALUE REGISTER(OD_COUNTER_ORIGIN + 0x04u)
+#define TIMER_CTRL REGISTER(OD_COUNTER_ORIGIN + 0x08u)
 #define CTRL_ENABLE 0x80u
 #define CTRL_32_BIT 0x02u
 
-/* 25 MHz against 1 instruction a nanosecond (-icount shift=0). */
-#define INSTRUCTIONS_PER_TICK 40u
+static void counter_init(void) {
+    TIMER_LOAD = 0xFFFFFFFFu;
+    TIMER_CTRL = CTRL_ENABLE | CTRL_32_BIT;
+}
+
+static uint64_t ticks(void) { return 0xFFFFFFFFu - TIMER_VALUE; }
+
+#endif
 
 void board_init(void) {
     UART_BAUDDIV = 16u;
     UART_CTRL = 3u;
     (void)UART_DATA; /* makes QEMU look for input */
-    TIMER_LOAD = 0xFFFFFFFFu;
-    TIMER_CTRL = CTRL_ENABLE | CTRL_32_BIT;
+    counter_init();
 }
 
 uint32_t board_clock_hz(void) { return OD_CLOCK_HZ; }
@@ -44,7 +73,7 @@ void board_write(const uint8_t *bytes, uint32_t n) {
     }
 }
 
-uint32_t board_counter(void) { return (0xFFFFFFFFu - TIMER_VALUE) * INSTRUCTIONS_PER_TICK; }
+uint32_t board_counter(void) { return (uint32_t)(ticks() * INSTRUCTIONS_PER_4_TICKS / 4u); }
 od_counter_kind_t board_counter_kind(void) { return OD_COUNTER_INSTRUCTIONS; }
-uint32_t board_counter_resolution(void) { return INSTRUCTIONS_PER_TICK; }
+uint32_t board_counter_resolution(void) { return (INSTRUCTIONS_PER_4_TICKS + 3u) / 4u; }
 uint32_t board_receive_bytes(void) { return 0; }
