@@ -73,8 +73,8 @@ NAIVE void naive_conv2d_dx(naive_layer_t l, const int8_t *g, const int8_t *w, co
                 const int32_t at = (h * l.width + col) * l.inputs + c;
                 dx[at] = 0;
                 if (x[at] > low && x[at] < high) {
-                    dx[at] =
-                        (int8_t)od_store_gradient(acc, multiplier[c], shift[c] - exponent, scale);
+                    dx[at] = (int8_t)od_count_gradient(
+                        od_scale(acc, multiplier[c], shift[c] - exponent), acc == 0, scale);
                 }
             }
         }

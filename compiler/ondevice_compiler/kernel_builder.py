@@ -126,6 +126,8 @@ class KernelBuilder:
         self._immediate = immediate
         self._reductions: list[tuple[str, int]] = []
         self._stores = 0
+        self._first: list[Expr] = []
+        self._last: list[Expr] = []
         self._stack = ExitStack()
         self._builder = self._stack.enter_context(IRBuilder())
         self._function = T.prim_func(s_tir=True)
@@ -287,6 +289,11 @@ class KernelBuilder:
         """Stores a value."""
         T.buffer_store(target, value, list(index) if isinstance(index, tuple | list) else [index])
 
+    def around(self, first: Expr, last: Expr) -> None:
+        """Calls `first` before all that the kernel does, and `last` after it."""
+        self._first.append(first)
+        self._last.append(last)
+
     def tile(self, workload: Workload) -> Tile:
         """The register tile for a workload."""
         return self._tiles(workload)
@@ -304,10 +311,19 @@ class KernelBuilder:
             loops = schedule.get_loops(block)
             if len(loops) > depth:
                 schedule.decompose_reduction(block, loops[depth])
-        scheduled = schedule.mod["main"]
+        scheduled = self._surrounded(schedule.mod["main"])
         if self._immediate:  # The Relax VM names its functions itself.
             return scheduled.without_attr("global_symbol")
         return scheduled.with_attr("global_symbol", self.name)
+
+    def _surrounded(self, function: tvm.tirx.PrimFunc) -> tvm.tirx.PrimFunc:
+        if not self._first:
+            return function
+        root = function.body.block
+        first, last = ([tvm.tirx.Evaluate(e) for e in es] for es in (self._first, self._last))
+        body = tvm.tirx.SeqStmt([*first, root.body, *last])
+        block = s_tir.SBlock([], [], [], root.name_hint, body, alloc_buffers=root.alloc_buffers)
+        return function.with_body(s_tir.SBlockRealize([], True, block))
 
     @staticmethod
     def _axis(kind: Any, name: str, extent: int, loop: Any) -> Any:

@@ -14,6 +14,11 @@ static int32_t exponent_for(float history) {
     return od_clamp(exponent, SMALLEST_EXPONENT, LARGEST_EXPONENT);
 }
 
+int32_t od_store_any_gradient(int32_t accumulator, int32_t multiplier, int32_t shift, void *scale) {
+    const int32_t value = od_scale(accumulator, multiplier, shift);
+    return od_count_gradient(value, accumulator == 0, scale);
+}
+
 void od_scales_begin(od_grad_scale_t *scales, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
         scales[i].exponent = exponent_for(scales[i].history);

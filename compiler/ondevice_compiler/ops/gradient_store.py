@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import tvm.tirx.script.builder as T
+from numpy.typing import NDArray
 
 from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.program import Program, Step
 
 LAYER_DX = ("conv2d_dx", "conv2d_transpose_dx")  # They read a gradient with the weight's fold.
+
+WORD = 32  # The kernels' shifts are this much less: they shift a product's high word.
 
 Store = Callable[[Any, tuple[Any, ...]], list[tuple[Any, Any, Any]]]
 
@@ -58,22 +61,30 @@ def gradient_store(
     fold = np.broadcast_to(fold_of(program, output.name), (output.shape[-1],))
     inner = 1.0 if step.op in LAYER_DX else fold_of(program, source.name)
     multipliers, shifts = encode_multipliers(fold * factor / np.asarray(inner))
-    multiplier = k.table("multiplier", multipliers)
-    shift = k.table("shift", shifts)
+    pairs = np.stack([multipliers, shifts - WORD], axis=1)
+    read = _same(k, pairs[0]) if (pairs == pairs[0]).all() else _each(k, pairs)
     exponent = k.shift(source.name, output.name)
     if raised is not None:
         exponent = exponent + raised
+    lowest = k.scalar("lowest", "int32", int(shifts.min()) - WORD) - exponent
     scale = k.scale(output.name)
     out = k.tensor("out", output, written=True)
+    limit, zeros = (T.address_of(k.registers(name, 1)[0]) for name in ("limit", "zeros"))
+    k.around(
+        T.call_extern("int32", "od_begin_gradient", lowest, limit, zeros, scale),
+        T.call_extern("int32", "od_end_gradient", zeros, scale),
+    )
 
     def store_int8(value: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
-        channel = indices[axes - 1]
+        multiplier, shift = read(indices[axes - 1])
         stored = T.call_extern(
             "int32",
             "od_store_gradient",
             value,
-            multiplier[channel],
-            shift[channel] - exponent,
+            multiplier,
+            shift - exponent,
+            limit,
+            zeros,
             scale,
         )
         if mask is not None:
@@ -81,6 +92,20 @@ def gradient_store(
         return [(out, T.cast(stored, "int8"), indices)]
 
     return store_int8, mask
+
+
+def _same(k: KernelBuilder, pair: NDArray[Any]) -> Callable[[Any], tuple[Any, Any]]:
+    """Multiplier and shift of any channel: two scalars."""
+    scalars = [
+        k.scalar(n, "int32", int(v)) for n, v in zip(("multiplier", "shift"), pair, strict=True)
+    ]
+    return lambda channel: (scalars[0], scalars[1])
+
+
+def _each(k: KernelBuilder, pairs: NDArray[Any]) -> Callable[[Any], tuple[Any, Any]]:
+    """Multiplier and shift of a channel, side by side in a table: one address for both."""
+    table = k.table("factor", pairs)
+    return lambda channel: (table[channel, 0], table[channel, 1])
 
 
 def fold_of(program: Program, gradient: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -24,6 +24,17 @@ static inline int32_t od_saturate_half(int32_t value) {
 #endif
 }
 
+/* To [0, 31]. */
+static inline int32_t od_saturate_5_bits(int32_t value) {
+#if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
+    int32_t saturated;
+    __asm__("usat %0, #5, %1" : "=r"(saturated) : "r"(value));
+    return saturated;
+#else
+    return od_clamp(value, 0, 31);
+#endif
+}
+
 static inline int32_t od_saturate(int64_t value) {
     return value > INT32_MAX ? INT32_MAX : (value < -INT32_MAX ? -INT32_MAX : (int32_t)value);
 }
@@ -97,6 +108,17 @@ static inline int32_t od_requantize_high_clamp(int32_t accumulator, int32_t mult
 static inline int32_t od_requantize_high_int8(int32_t accumulator, int32_t multiplier,
                                               int32_t shift, int32_t twice_zero) {
     return od_saturate_half(od_requantize_twice(accumulator, multiplier, shift) + twice_zero);
+}
+
+/* What od_scale gives for a factor below 1/4. `shift` is 32 less, above 0 but for nonsense, and may
+ * be large: the half that rounds is added to the product's high word. Below 2^30. */
+static inline int32_t od_scale_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
+    const int32_t places = od_saturate_5_bits(shift);
+    const int32_t sign = accumulator >> 31;
+    const int32_t high = sign + (int32_t)((UINT32_C(1) << places) >> 1);
+    const int64_t start = (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)sign);
+    const int64_t sum = start + (int64_t)accumulator * multiplier;
+    return (int32_t)(sum >> 32) >> places;
 }
 
 static inline int32_t od_round_shift_clamp(int32_t value, int32_t shift, int32_t zero_point,

@@ -27,11 +27,54 @@ static inline int32_t od_count_gradient(int32_t value, int32_t is_zero, void *sc
     return value;
 }
 
-/* One element from an integer accumulator. */
+/* One element from an integer accumulator, whatever the shift; out of line. */
+int32_t od_store_any_gradient(int32_t accumulator, int32_t multiplier, int32_t shift, void *scale);
+
+/* A kernel counts in two locals of its own, which gcc keeps in registers. A value beyond `limit`,
+ * the largest magnitude so far and at most 127, is a new largest or saturates, and leaves the short
+ * way; with OD_NO_WAY every value does. */
+#define OD_NO_WAY INT32_MIN
+
+#if defined(__GNUC__)
+#define OD_RARE(condition) __builtin_expect((condition) ? 1 : 0, 0)
+#else
+#define OD_RARE(condition) (condition)
+#endif
+
+static inline int32_t od_gradient_limit(const void *scale) {
+    const int32_t amax = ((const od_grad_scale_t *)scale)->amax;
+    return amax < 127 ? amax : 127;
+}
+
+/* Before a kernel stores; `shift` is the least that it has, less 32: the short way needs factors
+ * below 1/4. */
+static inline void od_begin_gradient(int32_t shift, int32_t *limit, int32_t *zeros,
+                                     const void *scale) {
+    *limit = shift < 1 ? OD_NO_WAY : od_gradient_limit(scale);
+    *zeros = 0;
+}
+
+/* After it. */
+static inline void od_end_gradient(const int32_t *zeros, void *scale) {
+    ((od_grad_scale_t *)scale)->zeros += *zeros;
+}
+
+/* od_store_any_gradient, in a few instructions for most values; `shift` is 32 less. */
 static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
-                                        void *scale) {
-    const int32_t value = od_scale(accumulator, multiplier, shift);
-    return od_count_gradient(value, accumulator == 0, scale);
+                                        int32_t *limit, int32_t *zeros, void *scale) {
+    const int32_t value = od_scale_high(accumulator, multiplier, shift);
+    const uint32_t above = (uint32_t)*limit;
+    if (OD_RARE((uint32_t)value + above > 2u * above)) {
+        const int32_t stored = od_store_any_gradient(accumulator, multiplier, shift + 32, scale);
+        if (*limit != OD_NO_WAY) {
+            *limit = od_gradient_limit(scale);
+        }
+        return stored;
+    }
+    if (OD_RARE(value == 0) && accumulator != 0) {
+        *zeros += 1;
+    }
+    return value;
 }
 
 /* One element from value * 2^exponent. */
@@ -40,19 +83,21 @@ static inline int32_t od_store_real_gradient(float value, int32_t exponent, void
     return od_count_gradient(od_round(scaled), value == 0.0f, scale);
 }
 
-/* value * 2^shift, rounded half away from zero; for int8 values and shifts up to 30. */
-static inline int64_t od_shift_gradient(int32_t value, int32_t shift) {
-    if (shift >= 0) {
-        return (int64_t)value * ((int64_t)1 << shift);
-    }
-    return shift > -30 ? od_round_shift_i64(value, -shift) : 0;
+/* value * 2^shift, rounded half away from zero; for int8 values and shifts up to 20. Without a
+ * branch: what depends on the shift alone leaves the loop around. */
+static inline int32_t od_shift_gradient(int32_t value, int32_t shift) {
+    const int32_t up = shift > 0 ? shift : 0;
+    const int32_t down = shift < 0 ? (shift > -31 ? -shift : 31) : 0;
+    const int32_t half = (int32_t)((UINT32_C(1) << down) >> 1);
+    const int32_t rounds = half != 0 ? -1 : 0;
+    return (value * (1 << up) + half + ((value >> 31) & rounds)) >> down;
 }
 
-/* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of the coarser of their units; saturates. */
+/* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of the coarser of their units. */
 static inline int32_t od_align_gradients(int32_t a, int32_t b, int32_t apart) {
     const int32_t a_shift = OD_ALIGN_BITS - (apart > 0 ? apart : 0);
     const int32_t b_shift = OD_ALIGN_BITS + (apart < 0 ? apart : 0);
-    return od_saturate(od_shift_gradient(a, a_shift) + od_shift_gradient(b, b_shift));
+    return od_shift_gradient(a, a_shift) + od_shift_gradient(b, b_shift);
 }
 
 /* Before backward: this step's exponents from the earlier steps' magnitudes. */
