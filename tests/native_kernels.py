@@ -97,6 +97,9 @@ def _source(number: int, case: Case) -> list[str]:
     parts, arguments = [kernel.source.replace(f" {kernel.name}(", f" {name}(", 1)], []
     for index, argument in enumerate(call.arguments):
         match argument:
+            case TensorArgument(tensor, axes=tuple(axes)):
+                parts.append(table(f"table_{number}_{index}", case.values[tensor].transpose(axes)))
+                arguments.append(f"table_{number}_{index}")
             case TensorArgument(tensor):
                 arguments.append(f"tensors[{tensors.index(tensor)}]")
             case TableArgument(values):

@@ -35,11 +35,14 @@ class TensorArgument:
         tensor: Name.
         first: Element.
         advance: Elements by which `first` grows in each turn of the loop around the call.
+        axes: Of a constant that is read in another layout than its shape's: its axes in the order
+            in which they lie in memory.
     """
 
     tensor: str
     first: int = 0
     advance: int = 0
+    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,15 @@ class KernelBuilder:
         self.arguments.append(TensorArgument(tensor.name))
         self.tensors[name] = tensor.name
         return T.arg(name, T.buffer(tuple(shape or tensor.shape), tensor.dtype))
+
+    def constant(self, name: str, tensor: Tensor, axes: tuple[int, ...]) -> Any:
+        """Adds a parameter for a frozen parameter that lies in flash with its axes in this order.
+
+        Kernels that read one tensor should agree: each order is emitted once.
+        """
+        self.arguments.append(TensorArgument(tensor.name, axes=axes))
+        self.tensors[name] = tensor.name
+        return T.arg(name, T.buffer(tuple(tensor.shape[axis] for axis in axes), tensor.dtype))
 
     def table(self, name: str, values: NDArray[Any]) -> Any:
         """Adds a parameter for a constant table, which is emitted beside the kernels."""

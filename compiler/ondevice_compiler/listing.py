@@ -48,9 +48,16 @@ class Listing:
         return kept_tensors(self.program)
 
     def constants(self) -> list[Tensor]:
-        """Frozen parameters, in flash."""
+        """Frozen parameters, in flash, but those that kernels read in a layout of their own."""
         tensors = self.program.tensors.values()
-        return [t for t in tensors if t.kind == "parameter" and not t.trainable]
+        every = (a for call in self.lowered.calls for a in call.arguments)
+        read = [argument for argument in every if isinstance(argument, TensorArgument)]
+        elsewhere = {a.tensor for a in read if a.axes} - {a.tensor for a in read if not a.axes}
+        return [
+            t
+            for t in tensors
+            if t.kind == "parameter" and not t.trainable and t.name not in elsewhere
+        ]
 
     def table(self, values: NDArray[Any], stem: str) -> str:
         """Name of a constant table; equal ones are emitted once."""
@@ -77,6 +84,8 @@ class Listing:
     def argument(self, argument: Argument) -> str:
         """C expression for one argument of a kernel."""
         match argument:
+            case TensorArgument(tensor, axes=tuple(axes)):
+                return self._moved(tensor, axes)
             case TensorArgument(tensor, first, advance):
                 return self.pointer(tensor, first, advance)
             case TableArgument(values):
@@ -94,6 +103,11 @@ class Listing:
             case LocalArgument(name):
                 return name
         raise TypeError(f"unknown argument {argument}")
+
+    def _moved(self, name: str, axes: tuple[int, ...]) -> str:
+        """A frozen parameter as a table, its axes in another order; one table for all readers."""
+        values = np.asarray(self.program.values[name]).astype(self.program.tensor(name).dtype)
+        return self.table(np.ascontiguousarray(values.transpose(axes)), self.names[name])
 
     def _in_units_of(self, gradient: str, what: str, factor: float) -> str:
         times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"

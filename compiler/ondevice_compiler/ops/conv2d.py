@@ -11,6 +11,7 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.conv2d_dot import DotConvolution
+from ondevice_compiler.ops.depthwise import Depthwise, is_depthwise
 from ondevice_compiler.ops.geometry import Window, guarded
 from ondevice_compiler.ops.operator import Operator, call, register, shape_of
 from ondevice_compiler.ops.requantization import requantizer
@@ -24,6 +25,7 @@ from ondevice_compiler.ops.split_weight import (
 )
 from ondevice_compiler.ops.weight_quantization import quantize_weight_and_bias
 from ondevice_compiler.program import Program, Step, Tensor
+from ondevice_compiler.tiling.taps import axes_of
 
 
 def window_of(step: Step, feature: Tensor, output: Tensor, weight: tuple[int, ...]) -> Window:
@@ -54,6 +56,20 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         offset = k.scalar("offset", "int32", -_zero_point(x_tensor))
         finish = output_store(k, step, x_tensor, weights, y_tensor)
         dot.emit(y_tensor, offset, finish)
+        return
+
+    lines = axes_of(window, transposed=False)
+    if integer and is_depthwise(weights, groups, lines[1]):
+        depthwise = Depthwise(k, lines, "x", x_tensor, weights)
+        bias = k.tensor("bias", b_tensor)
+        offset = k.scalar("offset", "int32", -_zero_point(x_tensor))
+        finish = output_store(k, step, x_tensor, weights, y_tensor)
+        y = k.tensor("y", y_tensor, written=True)
+
+        def put(acc: Any, row: Any, column: Any, channel: Any) -> None:
+            k.set(y, (0, row, column, channel), finish(acc, channel))
+
+        depthwise.emit(offset, lambda channel: bias[channel], put)
         return
 
     x = k.tensor("x", x_tensor)

@@ -9,11 +9,13 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.conv2d import window_of
+from ondevice_compiler.ops.depthwise import Depthwise, is_depthwise
 from ondevice_compiler.ops.geometry import guarded
 from ondevice_compiler.ops.gradient_store import gradient_store
 from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.ops.split_weight import weight_reader, weight_tensors, whole_shape
 from ondevice_compiler.program import Program, Step
+from ondevice_compiler.tiling.taps import axes_of
 
 
 def macs(step: Step, program: Program) -> int:
@@ -36,6 +38,18 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     per_group, inner = shape[0] // groups, shape[3]
     integer = g_tensor.dtype == "int8"
     dtype = "int32" if integer else "float32"
+
+    lines = axes_of(window, transposed=True)
+    if integer and is_depthwise(weights, groups, lines[1]):
+        depthwise = Depthwise(k, lines, "g", g_tensor, weights)
+        store, _ = gradient_store(k, step, program)
+
+        def put(acc: Any, row: Any, column: Any, channel: Any) -> None:
+            for target, value, indices in store(acc, (0, row, column, channel)):
+                k.set(target, indices, value)
+
+        depthwise.emit(T.int32(0), lambda channel: T.int32(0), put)
+        return
 
     g = k.tensor("g", g_tensor)
     weight = weight_reader(k, weights)

@@ -136,7 +136,7 @@ def segments(k: KernelBuilder, parts: Sequence[Tensor]) -> list[Segment]:
 
 @dataclass(frozen=True)
 class ChannelRun:
-    """Input channels that follow each other in one of a weight's tensors, as they do in the map.
+    """Channels that follow each other in one of a weight's tensors, as they do in the map.
 
     Attributes:
         tensor: Number of the tensor.
@@ -151,12 +151,20 @@ class ChannelRun:
     extent: int
 
 
-def channel_runs(parts: Sequence[Tensor]) -> list[ChannelRun] | None:
-    """The input channels of a weight as runs; None where they are scattered, or split by output."""
+def channel_runs(parts: Sequence[Tensor], axis: int = 3) -> list[ChannelRun] | None:
+    """The channels of a weight as runs, ascending.
+
+    Args:
+        parts: From `weight_tensors`.
+        axis: 3: input channels; 0: those of a depthwise weight.
+
+    Returns:
+        None where the channels are scattered, or split along the other axis.
+    """
     part = parts[0].part
     if part is None:
-        return [ChannelRun(0, 0, 0, parts[0].shape[3])]
-    if part.axis != 3 or not _contiguous(part.channels):
+        return [ChannelRun(0, 0, 0, parts[0].shape[axis])]
+    if part.axis != axis or not _contiguous(part.channels):
         return None
     first, end = part.channels[0], part.channels[-1] + 1
     runs = [

@@ -20,8 +20,10 @@ class Tile:
 
     Attributes:
         pixels: Neighbouring outputs of a row, at most `LARGEST_PIXELS`.
-        channels: Neighbouring channels, or groups of four where a vector is four channels.
-        unroll: Vector steps of the innermost loop that follow each other without a branch.
+        channels: Neighbouring channels, or groups of four where a vector is four channels
+            (depthwise).
+        unroll: Vector steps of the innermost loop, or rows of a depthwise window, that follow each
+            other without a branch.
     """
 
     pixels: int = 1
@@ -53,6 +55,8 @@ Choose = Callable[[Workload], Tile]
 
 def candidates(workload: Workload) -> tuple[Tile, ...]:
     """Every tile that the workload allows, the simplest first."""
+    if workload.kind.startswith("depthwise"):
+        return tuple(Tile(p, 1, u) for p in _periods(workload) for u in _straight(workload))
     pixels = range(1, min(workload.sizes.get("pixels", 1), LARGEST_PIXELS) + 1)
     channels = _divisors(workload.sizes.get("channels", 1), 8)
     unrolls = _divisors(workload.sizes.get("steps", 1), 12)
@@ -61,6 +65,10 @@ def candidates(workload: Workload) -> tuple[Tile, ...]:
 
 def default_tile(workload: Workload) -> Tile:
     """A good tile where nothing was measured: six sums or so, and a short innermost loop."""
+    if workload.kind.startswith("depthwise"):
+        periods = _periods(workload)
+        unroll = max(u for u in _straight(workload) if u <= 3)
+        return Tile(max((p for p in periods if p <= 2), default=periods[0]), 1, unroll)
     extent = workload.sizes.get("pixels", 1)
     pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
     channels = max(_divisors(workload.sizes.get("channels", 1), 2 if pixels > 1 else 4))
@@ -78,3 +86,17 @@ def wider(tile: Tile, pixels: int, channels: int) -> int:
 
 def _divisors(extent: int, largest: int) -> list[int]:
     return [n for n in range(1, largest + 1) if max(extent, 1) % n == 0]
+
+
+def _periods(workload: Workload) -> list[int]:
+    """Pixels of a depthwise tile; in a gradient, a multiple of the stride: then tiles are alike."""
+    period = workload.sizes["stride"] if workload.kind.startswith("depthwise_dx") else 1
+    return list(range(period, LARGEST_PIXELS + 1, period))
+
+
+def _straight(workload: Workload) -> list[int]:
+    """Window rows of a depthwise tile that follow each other: one, or all where all are used."""
+    transposed = workload.kind.startswith("depthwise_dx")
+    if transposed and workload.sizes["stride"] > 1:
+        return [1]
+    return sorted({1, workload.sizes["rows"]})

@@ -111,4 +111,48 @@ static inline int32_t od_dot1_q88(const int8_t *x, const int16_t *w, int32_t off
     return acc + (*x + offset) * od_weight_q88(*w);
 }
 
+/* acc + (x[I] + offset) * w[I], I < 4, and the same with one weight: for vectors of four
+ * neighbouring channels, each with a sum of its own. Calls for the four lanes share their loads. */
+#if OD_HAS_DSP
+#define OD_LANE(I, HALVES, HALF)                                                                   \
+    static inline int32_t od_lane##I(const int8_t *x, const int8_t *w, int32_t offset,             \
+                                     int32_t acc) {                                                \
+        const od_pair_t xs = HALVES##_plus(od_load4(x), od_both(offset));                          \
+        return __smla##HALF##HALF((int32_t)xs, (int32_t)HALVES(od_load4(w)), acc);                 \
+    }                                                                                              \
+    static inline int32_t od_lane##I##_times(const int8_t *x, int32_t w, int32_t offset,           \
+                                             int32_t acc) {                                        \
+        const od_pair_t xs = HALVES##_plus(od_load4(x), od_both(offset));                          \
+        return __smla##HALF##b((int32_t)xs, w, acc);                                               \
+    }
+#else
+#define OD_LANE(I, HALVES, HALF)                                                                   \
+    static inline int32_t od_lane##I(const int8_t *x, const int8_t *w, int32_t offset,             \
+                                     int32_t acc) {                                                \
+        return acc + (x[I] + offset) * w[I];                                                       \
+    }                                                                                              \
+    static inline int32_t od_lane##I##_times(const int8_t *x, int32_t w, int32_t offset,           \
+                                             int32_t acc) {                                        \
+        return acc + (x[I] + offset) * w;                                                          \
+    }
+#endif
+#define OD_LANE_BY(I)                                                                              \
+    static inline int32_t od_lane##I##_by(const int8_t *x, const int8_t *w, int32_t offset,        \
+                                          int32_t acc) {                                           \
+        return od_lane##I##_times(x, *w, offset, acc);                                             \
+    }                                                                                              \
+    static inline int32_t od_lane##I##_by_q88(const int8_t *x, const int16_t *w, int32_t offset,   \
+                                              int32_t acc) {                                       \
+        return od_lane##I##_times(x, od_weight_q88(*w), offset, acc);                              \
+    }
+
+OD_LANE(0, od_even, b)
+OD_LANE(1, od_odd, b)
+OD_LANE(2, od_even, t)
+OD_LANE(3, od_odd, t)
+OD_LANE_BY(0)
+OD_LANE_BY(1)
+OD_LANE_BY(2)
+OD_LANE_BY(3)
+
 #endif

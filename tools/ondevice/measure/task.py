@@ -157,6 +157,10 @@ def measured_source(task: Task, kernel: KernelSource) -> str:
 def _argument(task: Task, argument: Argument, tables: list[str]) -> str:
     gradients = list(task.exponents)
     match argument:
+        case TensorArgument(tensor, axes=tuple(axes)):
+            stored = np.asarray(task.values[tensor]).astype(task.program.tensor(tensor).dtype)
+            tables.append(table(f"od_table_{len(tables)}", stored.transpose(axes)))
+            return f"od_table_{len(tables) - 1}"
         case TensorArgument(tensor, first):
             return identifier(tensor) + (f" + {first}" if first else "")
         case TableArgument(values):

@@ -1,0 +1,205 @@
+"""int8 depthwise convolution and the gradient of its input: four neighbouring channels at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tvm.tirx.script.builder as T
+
+from ondevice_compiler.kernel_builder import Expr, KernelBuilder
+from ondevice_compiler.ops.split_weight import ChannelRun, channel_runs, whole_shape
+from ondevice_compiler.program import Tensor
+from ondevice_compiler.tiling.taps import Axis, Columns, column_tiles, row_taps
+from ondevice_compiler.tiling.tile import LARGEST_PIXELS, Workload
+
+VECTOR = 4  # Channels of one word.
+LAYOUT = (1, 2, 3, 0)  # A frozen weight's channels lie side by side in flash, as in the maps.
+
+Weight = Callable[[Expr, Expr, Expr], Expr]  # (window row, window column, channel) -> element
+Start = Callable[[Expr], Expr]  # channel -> first value of its sum
+Store = Callable[[Expr, Expr, Expr, Expr], None]  # (sum, row, column, channel)
+
+
+def is_depthwise(parts: Sequence[Tensor], groups: int, columns: Axis) -> bool:
+    """Whether `Depthwise` can: one channel a group, and those of each tensor side by side."""
+    outputs, _, _, inner = whole_shape(parts)
+    return (
+        (outputs, inner) == (groups, 1)
+        and parts[0].dtype != "float32"
+        and columns.period <= LARGEST_PIXELS
+        and channel_runs(parts, axis=0) is not None
+    )
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """Channels whose weights lie in one tensor.
+
+    Attributes:
+        first, count: In the map.
+        weight: Element of the tensor.
+        dtype: Of the tensor.
+        adjacent: Neighbouring channels are neighbouring elements.
+    """
+
+    first: int
+    count: int
+    weight: Weight
+    dtype: str
+    adjacent: bool
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """How a sum begins and ends; see `Depthwise.emit`."""
+
+    offset: Expr
+    start: Start
+    store: Store
+
+
+class Depthwise:
+    """Emits one depthwise kernel tile by tile, in the order of its output's memory.
+
+    Args:
+        k: Builder; the kernel's first parameters are declared as this is made.
+        lines: Rows and columns.
+        name: Parameter of the map that is read.
+        x: That map.
+        parts: The weight's tensors; see `is_depthwise`.
+    """
+
+    def __init__(
+        self, k: KernelBuilder, lines: tuple[Axis, Axis], name: str, x: Tensor,
+        parts: Sequence[Tensor],
+    ) -> None:  # fmt: skip
+        self._k = k
+        self._rows, self._columns = lines
+        self._x = k.tensor(name, x)
+        runs = channel_runs(parts, axis=0)
+        assert runs is not None
+        names = ("w", "w_frozen")
+        buffers = [self._declare(n, part) for n, part in zip(names, parts, strict=False)]
+        self._channels = [_channels(r, parts[r.tensor], buffers[r.tensor]) for r in runs]
+        self._workload = _workload(lines, x, parts)
+
+    def _declare(self, name: str, part: Tensor) -> Any:
+        if _adjacent(part):
+            return self._k.constant(name, part, LAYOUT)
+        return self._k.tensor(name, part)
+
+    def emit(self, offset: Expr, start: Start, store: Store) -> None:
+        """Adds the loops.
+
+        Args:
+            offset: Added to each element that is read: minus its zero point.
+            start: First value of a channel's sums.
+            store: Adds the statements that store a sum.
+        """
+        k = self._k
+        tile = k.tile(self._workload)
+        sums = _Sums(offset, start, store)
+        with k.loop("row", 0, self._rows.written) as row:
+            for group in column_tiles(self._columns, tile.pixels):
+                straight = tile.unroll > 1 and group.count > 1
+                with k.loop("column", 0, group.count) as turn:
+                    for channels in self._channels:
+                        vectors, rest = divmod(channels.count, VECTOR)
+                        end = channels.first + vectors * VECTOR
+                        if vectors:
+                            with k.loop("channel", 0, vectors) as number:
+                                place = (row, turn, channels.first + number * VECTOR)
+                                self._tile(group, channels, place, VECTOR, straight, sums)
+                        if rest:
+                            self._tile(group, channels, (row, turn, end), rest, False, sums)
+
+    def _tile(
+        self, group: Columns, channels: _Channels, place: tuple[Expr, Expr, Expr], count: int,
+        straight: bool, sums: _Sums,
+    ) -> None:  # fmt: skip
+        """Sums of `count` channels of neighbouring pixels, side by side in registers.
+
+        `straight`: where the whole window lies inside, its rows follow each other without a loop.
+        """
+        k, (row, turn, channel) = self._k, place
+        acc = k.registers("acc", group.pixels * count)
+        for p in range(group.pixels):
+            for c in range(count):
+                k.set(acc, p * count + c, sums.start(channel + c))
+        taps = row_taps(self._rows, row)
+        elements = sorted({element for pixel in group.taps for element, _ in pixel})
+
+        def window_row(number: Expr) -> None:
+            kh, source = taps.at(number)
+            for kw in elements:
+                for p, pixel in enumerate(group.taps):
+                    for column in (at for element, at in pixel if element == kw):
+                        x = (0, source, column + turn * group.advance, channel)
+                        self._add(acc, p * count, channels, x, (kh, kw), count, sums.offset)
+
+        def window_rows() -> None:
+            with k.loop("tap", taps.begin, taps.end) as number:
+                window_row(number)
+
+        if straight and self._rows.period == 1:
+            with T.If(taps.end - taps.begin == self._rows.kernel):
+                with T.Then():
+                    for number in range(self._rows.kernel):
+                        window_row(T.int32(number))
+                with T.Else():
+                    window_rows()
+        else:
+            window_rows()
+        for c in range(count):
+            for p in range(group.pixels):
+                column = group.first + p + turn * group.pixels
+                sums.store(acc[p * count + c], row, column, channel + c)
+
+    def _add(
+        self, acc: Any, at: int, channels: _Channels, x: tuple[Expr, ...],
+        element: tuple[Expr, int], count: int, offset: Expr,
+    ) -> None:  # fmt: skip
+        """Adds the products of one pixel under one window element."""
+        suffix = "_q88" if channels.dtype == "int16" else ""
+        for c in range(count):
+            read, weight = x, x[3] + c
+            if count < VECTOR:
+                name, read = f"od_dot1{suffix}", (*x[:3], x[3] + c)
+            elif channels.adjacent:
+                name, weight = f"od_lane{c}", x[3]
+            else:
+                name = f"od_lane{c}_by{suffix}"
+            pointers = T.address_of(self._x[read]), T.address_of(channels.weight(*element, weight))
+            value = T.call_pure_extern("int32", name, *pointers, offset, acc[at + c])
+            self._k.set(acc, at + c, value)
+
+
+def _adjacent(part: Tensor) -> bool:
+    return part.dtype == "int8" and not part.trainable
+
+
+def _channels(run: ChannelRun, part: Tensor, buffer: Any) -> _Channels:
+    moved, adjacent = run.start - run.channel, _adjacent(part)
+
+    def weight(kh: Expr, kw: Expr, channel: Expr) -> Any:
+        own = channel + moved if moved else channel
+        return buffer[kh, kw, 0, own] if adjacent else buffer[own, kh, kw, 0]
+
+    return _Channels(run.channel, run.extent, weight, part.dtype, adjacent)
+
+
+def _workload(lines: tuple[Axis, Axis], x: Tensor, parts: Sequence[Tensor]) -> Workload:
+    rows, columns = lines
+    kind = "depthwise_dx" if columns.transposed else "depthwise"
+    sizes = {
+        "pixels": columns.written,
+        "channels": x.shape[3],
+        "rows": rows.kernel,
+        "columns": columns.kernel,
+        "stride": columns.stride,
+        "height": rows.written,
+    }
+    trained = any(part.dtype == "int16" for part in parts)
+    return Workload(f"{kind}_q88" if trained else kind, sizes)
