@@ -98,11 +98,11 @@ class Geometry:
         return (1, *self.out, channels)
 
 
-def layer(draw: Draw) -> tuple[Geometry, int, Tensor]:
+def layer(draw: Draw, most_inputs: int = 3) -> tuple[Geometry, int, Tensor]:
     """Window, groups and weight [O, kh, kw, I / groups] of a dense, grouped or depthwise layer."""
     geometry = Geometry(draw)
     groups = draw(st.sampled_from([1, 1, 2, 3]))
-    inner = draw(st.integers(1, 3))
+    inner = draw(st.integers(1, most_inputs))
     outputs = groups * draw(st.integers(1, 3))
     trained = draw(st.booleans())
     quantization = Quantization(tuple(draw(scales) for _ in range(outputs)))
@@ -138,7 +138,12 @@ def case(draw: Draw, program: Program) -> Case:
     step = program.steps[0]
     values = {name: numbers(draw, program.tensor(name)) for name in step.inputs}
     gradients = [name for name, tensor in program.tensors.items() if tensor.kind == "gradient"]
-    rate = draw(st.one_of(st.floats(-30, 6).map(lambda p: 2.0**p), st.sampled_from([0.0, 1e-40])))
+    rate = draw(
+        st.one_of(
+            st.floats(-30, 6).map(lambda p: 2.0**p),
+            st.sampled_from([0.0, 1e-40, 1e-20, 1e9, 1e20, -0.01]),
+        )
+    )
     given_ = {name: draw(exponents) for name in gradients}
     return Case(program, values, given_, float(np.float32(rate)))
 
@@ -214,13 +219,28 @@ def updated(draw: Draw, parameter: Tensor) -> tuple[list[Tensor], dict[str, Any]
     return [state], {**attributes, "factor": 1.0 / draw(st.integers(2, 7))}
 
 
+def channels_of(draw: Draw, whole: int, count: int) -> tuple[int, ...]:
+    """So many of the channels of a map: a range, or scattered ones."""
+    if draw(st.booleans()):
+        first = draw(st.integers(0, whole - count))
+        return tuple(range(first, first + count))
+    return tuple(sorted(draw(st.permutations(range(whole)))[:count]))
+
+
 @st.composite
 def weight_updates(draw: Draw) -> Case:
-    geometry, groups, drawn = layer(draw)
+    geometry, groups, drawn = layer(draw, most_inputs=9)
     weight = Tensor("w", drawn.shape, "int16", "parameter", drawn.quantization, True)
-    g = gradient(draw, "g", geometry.target(weight.shape[0]), folded=True)
-    x = activation(draw, "x", geometry.source(groups * weight.shape[3]))
+    g_channels, x_channels = weight.shape[0], groups * weight.shape[3]
     outputs, attributes = updated(draw, weight)
+    if groups == 1 and draw(st.booleans()):  # A part of a weight, of maps that hold more channels.
+        g_channels, x_channels = g_channels + 2, x_channels + 3
+        attributes |= {
+            "g_channels": channels_of(draw, g_channels, weight.shape[0]),
+            "x_channels": channels_of(draw, x_channels, weight.shape[3]),
+        }
+    g = gradient(draw, "g", geometry.target(g_channels), folded=True)
+    x = activation(draw, "x", geometry.source(x_channels))
     names = [tensor.name for tensor in outputs]
     attributes |= {"shape": weight.shape, "groups": groups, **geometry.attributes}
     step = make_step("conv2d_dw", ["g", "x", *names], names, **attributes)

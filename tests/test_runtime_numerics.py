@@ -36,6 +36,11 @@ int32_t align(int32_t a, int32_t b, int32_t apart);
 int32_t align(int32_t a, int32_t b, int32_t apart) { return od_align_gradients(a, b, apart); }
 int32_t delta(int32_t a, float rate);
 int32_t delta(int32_t a, float rate) { return od_delta(a, rate); }
+int32_t change(int32_t a, float rate);
+int32_t change(int32_t a, float rate) {
+    const int32_t raised = od_raise(a, od_factor_raise(rate));
+    return od_change(raised, od_factor_multiplier(rate), od_factor_shift(rate));
+}
 float root(float x);
 float root(float x) { return od_square_root(x); }
 void roots(float *values, uint32_t count);
@@ -67,7 +72,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     library = folder / "runtime.so"
     subprocess.run([*command, "-o", library, *sources], check=True)
     loaded = ctypes.CDLL(str(library))
-    loaded.delta.argtypes = [ctypes.c_int32, ctypes.c_float]
+    for name in ("delta", "change"):
+        getattr(loaded, name).argtypes = [ctypes.c_int32, ctypes.c_float]
     for name in ("od_expf", "od_logf", "root"):
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.c_float], ctypes.c_float
@@ -154,6 +160,15 @@ def test_the_change_of_a_parameter_is_the_exact_product_rounded(
     exact = accumulator * rate
     if abs(rate) >= 2.0**-126 and abs(exact) < 2**30:
         assert abs(found - exact) <= 0.5 + 1e-6
+
+
+@many
+@given(INT32, st.one_of(FLOATS, st.integers(-140, 127).map(lambda e: 1.25 * 2.0**e)))
+def test_the_change_from_a_factor_is_the_same_where_16_bits_do_not_saturate(
+    runtime: Any, accumulator: int, rate: float
+) -> None:
+    changes = [runtime.change(accumulator, rate), runtime.delta(accumulator, rate)]
+    assert len(set(np.clip(changes, -(2**17), 2**17))) == 1, changes
 
 
 @many

@@ -55,7 +55,7 @@ class DotConvolution:
         bias: Tensor,
     ) -> None:
         self.k = k
-        self.window = _flat(window)
+        self.window = flat(window)
         self.columns = column_groups(self.window)
         self.weights = weights
         self.runs = runs
@@ -142,7 +142,7 @@ class DotConvolution:
         return Workload(kind, sizes)
 
 
-def _flat(window: Window) -> Window:
+def flat(window: Window) -> Window:
     """A window of one pixel sees the map as one row."""
     sizes = (window.kernel_height, window.kernel_width, window.stride_height, window.stride_width)
     if sizes != (1, 1, 1, 1) or window.top or window.left or window.out_width != window.width:

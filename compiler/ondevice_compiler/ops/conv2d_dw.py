@@ -8,10 +8,11 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.conv2d import window_of
+from ondevice_compiler.ops.conv2d_dw_tile import OuterProducts
 from ondevice_compiler.ops.geometry import guarded
 from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.ops.parameter_update import parameter_update
-from ondevice_compiler.ops.split_weight import channel_index
+from ondevice_compiler.ops.split_weight import channel_index, channel_start
 from ondevice_compiler.program import Program, Step
 
 
@@ -41,6 +42,11 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     groups = step.attributes["groups"]
     per_group, inner = shape[0] // groups, shape[3]
     integer = g_tensor.dtype == "int8"
+
+    starts = [channel_start(step.attributes.get(name)) for name in ("x_channels", "g_channels")]
+    if integer and groups == 1 and starts[0] is not None and starts[1] is not None:
+        OuterProducts(k, step, program, window, (starts[0], starts[1])).emit()
+        return
 
     g = k.tensor("g", g_tensor)
     x = k.tensor("x", x_tensor)

@@ -43,39 +43,55 @@ def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
     if target.dtype == "float32" or step.attributes.get("real"):
         return real_update(k, step, program, _real_unit(step, program))
 
-    gradient = program.tensor(step.inputs[0])
-    fraction = 1 if kind == "sgd" else STATE_FRACTION[target.dtype]
-    unit = k.table("unit", (_unit(step, program) * fraction).astype(np.float32))
-    rate = k.rate(gradient.name, step.attributes.get("factor", 1.0))
-    suffix = "q88" if target.dtype == "int16" else "i32"
-    parameter = k.tensor("parameter", target, written=True)
-    if kind in ("sgd", "accumulate"):
-        name = f"od_update_{suffix}" if kind == "sgd" else f"od_accumulate_{suffix}"
+    integer = IntegerUpdate(k, step, program)
+    return lambda acc, indices: integer.stores(integer.delta(acc, indices[0]), indices)
 
-        def change(acc: Any, indices: tuple[Any, ...]) -> Stores:
-            old = T.cast(parameter[indices], "int32")
-            new = T.call_pure_extern("int32", name, old, acc, unit[indices[0]] * rate)
-            return [(parameter, T.cast(new, target.dtype), indices)]
 
-        return change
-    velocity = k.tensor("velocity", program.tensor(step.outputs[1]), written=True)
-    decay = k.scalar("momentum", "int32", round(step.attributes["momentum"] * 32768))
+class IntegerUpdate:
+    """An update in integers: what one gradient changes, and what the change is added to.
 
-    def momentum(acc: Any, indices: tuple[Any, ...]) -> Stores:
-        moved = T.call_pure_extern(
-            "int32",
-            f"od_momentum_{suffix}",
-            T.cast(velocity[indices], "int32"),
-            decay,
-            acc,
-            unit[indices[0]] * rate,
-        )
+    Args:
+        k: Builder; the update's parameters are declared as this is made.
+        step: Its attribute `update` is "sgd", "momentum" or "accumulate".
+        program: Holds the step's tensors.
+    """
+
+    def __init__(self, k: KernelBuilder, step: Step, program: Program) -> None:
+        self.k = k
+        self.kind = step.attributes["update"]
+        self.target = program.tensor(step.outputs[0])
+        fraction = 1 if self.kind == "sgd" else STATE_FRACTION[self.target.dtype]
+        self._unit = k.table("unit", (_unit(step, program) * fraction).astype(np.float32))
+        self._rate = k.rate(step.inputs[0], step.attributes.get("factor", 1.0))
+        self._suffix = "q88" if self.target.dtype == "int16" else "i32"
+        self.parameter = k.tensor("parameter", self.target, written=True)
+        if self.kind == "momentum":
+            state = program.tensor(step.outputs[1])
+            self._velocity = k.tensor("velocity", state, written=True)
+            self._decay = k.scalar("momentum", "int32", round(step.attributes["momentum"] * 32768))
+
+    def rate(self, channel: Any) -> Any:
+        """Change for one unit of the gradient, float32."""
+        return self._unit[channel] * self._rate
+
+    def delta(self, acc: Any, channel: Any) -> Any:
+        """Change for a gradient."""
+        return T.call_pure_extern("int32", "od_delta", acc, self.rate(channel))
+
+    def stores(self, change: Any, indices: tuple[Any, ...]) -> Stores:
+        """The statements for one change."""
+        if self.kind != "momentum":
+            name = "od_update" if self.kind == "sgd" else "od_accumulate"
+            return [self._moved(name, self.parameter, indices, change)]
         return [
-            (velocity, T.cast(moved, target.dtype), indices),
-            _integer_step(parameter, velocity, target, suffix, indices),
+            self._moved("od_decay", self._velocity, indices, self._decay, change),
+            _integer_step(self.parameter, self._velocity, self.target, self._suffix, indices),
         ]
 
-    return momentum
+    def _moved(self, name: str, state: Any, indices: tuple[Any, ...], *by: Any) -> Any:
+        old = T.cast(state[indices], "int32")
+        new = T.call_pure_extern("int32", f"{name}_{self._suffix}", old, *by)
+        return state, T.cast(new, self.target.dtype), indices
 
 
 def apply(k: KernelBuilder, step: Step, program: Program) -> None:

@@ -158,13 +158,9 @@ def _mover(k: KernelBuilder, target: Tensor, parameter: Any) -> Move:
     per_real = k.table("per_real", (one / _scales(target)).astype(np.float32))
 
     def move(change: Any, i: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        moved = T.call_pure_extern(
-            "int32",
-            f"od_update_{suffix}",
-            T.cast(parameter[i], "int32"),
-            T.int32(1),
-            change * per_real[i[0]],
-        )
+        units = T.call_pure_extern("int32", "od_delta", T.int32(1), change * per_real[i[0]])
+        old = T.cast(parameter[i], "int32")
+        moved = T.call_pure_extern("int32", f"od_update_{suffix}", old, units)
         return parameter, T.cast(moved, target.dtype), i
 
     return move

@@ -111,6 +111,13 @@ def channel_index(k: KernelBuilder, name: str, channels: Sequence[int] | None) -
     return lambda number: T.cast(table[number], "int32")
 
 
+def channel_start(channels: Sequence[int] | None) -> int | None:
+    """First channel of a contiguous range; None where they are scattered."""
+    if channels is None:
+        return 0
+    return channels[0] if _contiguous(channels) else None
+
+
 def segments(k: KernelBuilder, parts: Sequence[Tensor]) -> list[Segment]:
     """Declares the weight and gives the loops over its input channels, each with one tensor."""
     buffers = _declare(k, parts)

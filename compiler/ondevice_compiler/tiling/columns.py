@@ -50,3 +50,25 @@ def row_bounds(window: Window, row: Expr) -> tuple[Expr, Expr]:
     if (window.out_height - 1) * window.stride_height - window.top + end > window.height:
         end = T.min(end, window.height - start)
     return begin, end
+
+
+def covered(
+    offset: Expr, before: int, stride: int, size: int, out: int, kernel: int
+) -> tuple[Expr, Expr]:
+    """Outputs [begin, end) of one axis whose window element `offset` lies inside the map.
+
+    Args:
+        offset: Element of the window.
+        before: Padding before the first.
+        stride: Of the window.
+        size, out: Extents of the map and of the output.
+        kernel: Extent of the window.
+    """
+    begin: Any = 0
+    end: Any = out
+    if before > 0:
+        begin = T.min(T.truncdiv(T.max(before - offset, 0) + (stride - 1), stride), out)
+    if (out - 1) * stride + kernel - 1 - before >= size:
+        inside = T.truncdiv(T.max(size + before - offset, 0) + (stride - 1), stride)
+        end = T.max(T.min(inside, out), begin)
+    return begin, end

@@ -24,6 +24,9 @@ class Tile:
             (depthwise).
         unroll: Vector steps of the innermost loop, or rows of a depthwise window, that follow each
             other without a branch.
+
+    The tile of an outer product (a weight gradient) is `channels` output channels by `unroll`
+    vectors of input channels; its innermost loop takes `pixels` pixels a turn.
     """
 
     pixels: int = 1
@@ -60,6 +63,8 @@ def candidates(workload: Workload) -> tuple[Tile, ...]:
     pixels = range(1, min(workload.sizes.get("pixels", 1), LARGEST_PIXELS) + 1)
     channels = _divisors(workload.sizes.get("channels", 1), 8)
     unrolls = _divisors(workload.sizes.get("steps", 1), 12)
+    if workload.kind == "outer":
+        return tuple(Tile(p, c, u) for p in pixels for c in channels for u in unrolls if c * u <= 3)
     return tuple(Tile(p, c, u) for p in pixels for c in channels for u in unrolls if p * c <= 12)
 
 
@@ -71,6 +76,9 @@ def default_tile(workload: Workload) -> Tile:
         return Tile(max((p for p in periods if p <= 2), default=periods[0]), 1, unroll)
     extent = workload.sizes.get("pixels", 1)
     pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
+    if workload.kind == "outer":
+        fitting = max(_divisors(extent, LARGEST_PIXELS))
+        return Tile(fitting, max(_divisors(workload.sizes.get("channels", 1), 2)))
     channels = max(_divisors(workload.sizes.get("channels", 1), 2 if pixels > 1 else 4))
     unroll = max(_divisors(workload.sizes.get("steps", 1), 8))
     return Tile(pixels, channels, unroll)

@@ -35,6 +35,16 @@ static inline int32_t od_saturate_5_bits(int32_t value) {
 #endif
 }
 
+static inline int32_t od_saturate_int16(int32_t value) {
+#if defined(__ARM_FEATURE_SAT) && __ARM_FEATURE_SAT == 1
+    int32_t saturated;
+    __asm__("ssat %0, #16, %1" : "=r"(saturated) : "r"(value));
+    return saturated;
+#else
+    return od_clamp(value, INT16_MIN, INT16_MAX);
+#endif
+}
+
 static inline int32_t od_saturate(int64_t value) {
     return value > INT32_MAX ? INT32_MAX : (value < -INT32_MAX ? -INT32_MAX : (int32_t)value);
 }

@@ -67,6 +67,13 @@ static inline int32_t od_high_halves(int32_t first, int32_t last) {
     return pair;
 }
 
+/* The larger of the low halves, and of the high ones. */
+static inline int32_t od_larger_halves(int32_t a, int32_t b) {
+    int32_t larger;
+    __asm__("ssub16 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(larger) : "r"(a), "r"(b));
+    return larger;
+}
+
 #endif
 
 /* acc + sum of (x[i] + offset) * w[i], i < 4. */
