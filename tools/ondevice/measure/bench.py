@@ -92,13 +92,13 @@ class Bench:
         Raises:
             MeasureError: It does not compile, fit, or end.
         """
-        return self.measure_source(measured_source(task, kernel), task.arena())
+        return self.measure_source(measured_source(task, kernel), task.operands())
 
-    def measure_source(self, source: str, arena: bytes) -> Measurement:
-        """See `measure`; from what `measured_source` and `Task.arena` give."""
+    def measure_source(self, source: str, operands: bytes) -> Measurement:
+        """See `measure`; from what `measured_source` and `Task.operands` give."""
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             folder = Path(name)
-            elf = self._build(source, arena, folder)
+            elf = self._build(source, operands, folder)
             count, checksum = run_measured(elf, self.board, self._port)
             functions = function_bytes(elf)
             return Measurement(
@@ -126,8 +126,8 @@ class Bench:
         with ThreadPoolExecutor(self._jobs) as pool:
             yield from pool.map(attempt, pairs)
 
-    def _build(self, text: str, arena: bytes, folder: Path) -> Path:
-        (folder / "arena.bin").write_bytes(arena)
+    def _build(self, text: str, operands: bytes, folder: Path) -> Path:
+        (folder / "operands.bin").write_bytes(operands)
         source = folder / "kernel.c"
         source.write_text(text, encoding="utf-8")
         compiled = self._compile(source, folder)
@@ -160,7 +160,11 @@ class Bench:
         target = folder / f"{source.stem}.o"
         macros = [f"-D{name}={value}" for name, value in definitions(self.board).items()]
         command = [f"{tool_prefix(self.board)}gcc", *machine_flags(self.board), "-std=c99"]
-        command += [*CODE, *macros, *(f"-I{root / path}" for path in include)]
+        command += [
+            *(flag for flag in CODE if flag != "-g"),
+            *macros,
+            *(f"-I{root / path}" for path in include),
+        ]
         _run([*command, "-c", str(source), "-o", str(target)], folder)
         return target
 

@@ -73,14 +73,19 @@ class Task:
         """First contents of the operands in RAM."""
         offsets = self.offsets
         ends = [offsets[name] + self.program.tensor(name).size_bytes for name in offsets]
-        size = -(-max(ends) // _ALIGNMENT) * _ALIGNMENT
-        content = bytearray([UNWRITTEN]) * size
+        content = bytearray([UNWRITTEN]) * (-(-max(ends) // _ALIGNMENT) * _ALIGNMENT)
         for name, first in offsets.items():
             if name in self.values:
-                tensor = self.program.tensor(name)
-                raw = np.ascontiguousarray(self.values[name], tensor.dtype).tobytes()
+                raw = self._raw(self.program.tensor(name))
                 content[first : first + len(raw)] = raw
         return bytes(content)
+
+    def operands(self) -> bytes:
+        """The arena, then every constant: what `measured_source` includes as operands.bin."""
+        return self.arena() + b"".join(self._raw(tensor) for tensor in self.constants)
+
+    def _raw(self, tensor: Tensor) -> bytes:
+        return np.ascontiguousarray(self.values[tensor.name], tensor.dtype).tobytes()
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def lowered_kernel(task: Task, lowered: Lowered | None = None) -> KernelSource:
 
 
 def measured_source(task: Task, kernel: KernelSource) -> str:
-    """The C file of one measurement, beside firmware/measure/measure.c; includes arena.bin."""
+    """The C file of one measurement, beside firmware/measure/measure.c; includes operands.bin."""
     arena_bytes = len(task.arena())
     scales = [f"{{.exponent = {task.exponents[name]}}}" for name in task.exponents] or ["{0}"]
     places = [
@@ -126,10 +131,14 @@ def measured_source(task: Task, kernel: KernelSource) -> str:
         f"((uint8_t *)od_arena + {offset}))"
         for name, offset in task.offsets.items()
     ]
-    constants = [
-        table(identifier(tensor.name), np.asarray(task.values[tensor.name]).astype(tensor.dtype))
-        for tensor in task.constants
-    ]
+    constants, first = [], arena_bytes
+    for tensor in task.constants:
+        name = identifier(tensor.name)
+        constants += [
+            f"extern const {C_TYPES[tensor.dtype]} {name}[{tensor.elements}];",
+            _included(name, first, tensor.size_bytes),
+        ]
+        first += tensor.size_bytes
     return "\n".join(
         [
             kernel.definitions,
@@ -140,8 +149,7 @@ def measured_source(task: Task, kernel: KernelSource) -> str:
             f"od_grad_scale_t od_scales[{len(scales)}];",
             f"const od_grad_scale_t od_scales_first[{len(scales)}] = {{{', '.join(scales)}}};",
             f"const float od_measured_rate = {literal(task.rate, 'float32')};",
-            '__asm__(".section .rodata.od_arena_first\\n.balign 8\\n.global od_arena_first\\n"',
-            '        "od_arena_first: .incbin \\"arena.bin\\"\\n.text");',
+            _included("od_arena_first", 0, arena_bytes),
             *constants,
             kernel.tables,
             *places,
@@ -151,6 +159,14 @@ def measured_source(task: Task, kernel: KernelSource) -> str:
             "}",
             "",
         ]
+    )
+
+
+def _included(symbol: str, first: int, size_bytes: int) -> str:
+    """Defines constants by bytes of operands.bin: a compiler reads large tables slowly."""
+    return (
+        f'__asm__(".section .rodata.{symbol},\\"a\\"\\n.balign 8\\n.global {symbol}\\n"\n'
+        f'        "{symbol}: .incbin \\"operands.bin\\",{first},{size_bytes}\\n.text");'
     )
 
 

@@ -191,5 +191,5 @@ def _key(machine: str, task: TuningTask, kernel: KernelSource) -> str:
     """Of everything that decides the count, but the C compiler's version."""
     digest = hashlib.sha256(machine.encode())
     digest.update(measured_source(task.task, kernel).encode())
-    digest.update(task.task.arena())
+    digest.update(task.task.operands())
     return digest.hexdigest()[:24]

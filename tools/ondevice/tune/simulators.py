@@ -47,9 +47,9 @@ class Simulators:
         if pairs:
             yield from self._bench(len(pairs[0][0].arena())).measure_all(pairs)
 
-    def measure_source(self, source: str, arena: bytes) -> Measurement:
+    def measure_source(self, source: str, operands: bytes, arena_bytes: int) -> Measurement:
         """Measures one; see `Bench.measure_source`."""
-        return self._bench(len(arena)).measure_source(source, arena)
+        return self._bench(arena_bytes).measure_source(source, operands)
 
     def _bench(self, arena_bytes: int) -> Bench:
         exact = load_board(EXACT)

@@ -68,8 +68,9 @@ class TrackedWorkers:
 
     def _measure(self, pair: tuple[Task, KernelSource]) -> Measurement | UserError:
         task, kernel = pair
-        arena = base64.b64encode(task.arena()).decode("ascii")
-        request = json.dumps({"source": measured_source(task, kernel), "arena": arena})
+        operands = base64.b64encode(task.operands()).decode("ascii")
+        source, size = measured_source(task, kernel), len(task.arena())
+        request = json.dumps({"source": source, "operands": operands, "arena_bytes": size})
         session = self._sessions.get()
         try:
             answer = json.loads(str(session.get_function(FUNCTION)(request)))
@@ -124,9 +125,11 @@ def register() -> None:
 def answer(request: str) -> str:
     """Measures what a client sent."""
     asked = json.loads(str(request))
-    arena = base64.b64decode(asked["arena"])
+    operands = base64.b64decode(asked["operands"])
+    size = int(asked["arena_bytes"])
     try:
-        return json.dumps(asdict(_simulators().measure_source(asked["source"], arena)))
+        found = _simulators().measure_source(asked["source"], operands, size)
+        return json.dumps(asdict(found))
     except UserError as error:
         return json.dumps({"refusal": str(error)})
 
