@@ -172,7 +172,7 @@ def test_the_database_decides_the_kernel(tasks: list[TuningTask], tmp_path: Path
 
 def test_a_tile_that_the_workload_does_not_allow_is_not_used() -> None:
     workload = Workload("dot", {"pixels": 4, "channels": 4, "steps": 4})
-    wrong = Tile(3, 1, 1)
+    wrong = Tile(99, 1, 1)
     assert wrong not in candidates(workload)
     assert chooser({workload.text: Entry(workload.text, wrong, 1)})(workload) == default_tile(
         workload
