@@ -17,7 +17,6 @@ from ondevice_compiler.ops.operator import Operator, call, register, shape_of
 from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.ops.split_weight import (
     Segment,
-    channel_runs,
     segments,
     weight_tensors,
     whole_scales,
@@ -51,8 +50,8 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     per_group = shape[0] // groups
     integer = x_tensor.dtype == "int8"
 
-    if integer and groups == 1 and (channels := channel_runs(weights)) is not None:
-        dot = DotConvolution(k, window, x_tensor, weights, channels, b_tensor)
+    if integer and groups == 1 and DotConvolution.fits(window, weights):
+        dot = DotConvolution(k, window, x_tensor, weights, b_tensor)
         offset = k.scalar("offset", "int32", -_zero_point(x_tensor))
         finish = output_store(k, step, x_tensor, weights, y_tensor)
         dot.emit(y_tensor, offset, finish)

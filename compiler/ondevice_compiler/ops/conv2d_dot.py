@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import tvm.tirx.script.builder as T
+
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.geometry import Window
-from ondevice_compiler.ops.split_weight import ChannelRun
+from ondevice_compiler.ops.split_weight import ChannelRun, channel_runs, gathered_runs
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.columns import ColumnGroup, column_groups, row_bounds
 from ondevice_compiler.tiling.dot import VECTOR, Run, add_dot, tiles_of
@@ -23,6 +25,7 @@ class _Place:
         row, column, channel: Of its first output.
         columns: The window's columns that lie inside the map.
         pixels, channels: Its size.
+        gathered: The pixels' channels in the weight's order; None: the map's own.
     """
 
     row: Expr
@@ -31,6 +34,7 @@ class _Place:
     columns: ColumnGroup
     pixels: int
     channels: int
+    gathered: Any = None
 
 
 class DotConvolution:
@@ -41,7 +45,6 @@ class DotConvolution:
         window: Geometry.
         x, y: Tensors of the maps.
         weights: The weight's tensors.
-        runs: Which channels each tensor holds; from `channel_runs`.
         bias: Initial values of the sums.
     """
 
@@ -51,20 +54,30 @@ class DotConvolution:
         window: Window,
         x: Tensor,
         weights: list[Tensor],
-        runs: list[ChannelRun],
         bias: Tensor,
     ) -> None:
         self.k = k
         self.window = flat(window)
         self.columns = column_groups(self.window)
         self.weights = weights
-        self.runs = runs
+        runs = channel_runs(weights)
+        gathered = None if runs else gathered_runs(weights)
+        self.runs, order = (runs, None) if runs else gathered or ([], None)
         self.channels = bias.shape[-1]
         self.inner = x.shape[3]
         self.x = k.tensor("x", x, shape=(self.window.height, self.window.width, self.inner))
         names = ("w", "w_frozen")
         self.w = [k.tensor(n, tensor) for n, tensor in zip(names, weights, strict=False)]
+        self.order = None if order is None else k.table("order", order)
         self.bias = k.tensor("bias", bias)
+
+    @staticmethod
+    def fits(window: Window, weights: list[Tensor]) -> bool:
+        """Whether the weight's runs are runs of x too, or a pixel's channels can be gathered."""
+        if channel_runs(weights) is not None:
+            return True
+        pixel = (window.kernel_height, window.kernel_width, window.top, window.left)
+        return gathered_runs(weights) is not None and pixel == (1, 1, 0, 0)
 
     def emit(self, y_tensor: Tensor, offset: Expr, finish: Any) -> None:
         """Adds the loops.
@@ -96,11 +109,27 @@ class DotConvolution:
                 for first, turns, pixels in tiles_of(columns.count, tile.pixels):
                     with self.k.loop("column", 0, turns) as turn:
                         column = columns.first + first + turn * pixels
+                        gathered = self._gathered(row, column, pixels)
                         width = wider(tile, pixels, self.channels)
                         for start, blocks, channels in tiles_of(self.channels, width):
                             with self.k.loop("channel", 0, blocks) as block:
                                 channel = start + block * channels
-                                yield _Place(row, column, channel, columns, pixels, channels)
+                                yield _Place(
+                                    row, column, channel, columns, pixels, channels, gathered
+                                )
+
+    def _gathered(self, row: Expr, column: Expr, pixels: int) -> Any:
+        """The pixels' channels in the order of the weight's, where that is not the map's."""
+        if self.order is None:
+            return None
+        copies = self.k.registers("gathered", pixels * self.inner, "int8")
+        with self.k.loop("i", 0, self.inner) as i:
+            for p in range(pixels):
+                x_column = (column + p) * self.window.stride_width
+                x_row = row * self.window.stride_height
+                channel = T.cast(self.order[i], "int32")
+                self.k.set(copies, p * self.inner + i, self.x[x_row, x_column, channel])
+        return copies
 
     def _runs(self, place: _Place, kh: Expr) -> list[Run]:
         """The runs of one window row: all its columns together, or each for itself."""
@@ -111,6 +140,8 @@ class DotConvolution:
             w = self.w[run.tensor]
 
             def x_at(p: int, element: Expr) -> Any:
+                if place.gathered is not None:
+                    return place.gathered[p * self.inner + (element + run.channel)]
                 x_column = (place.column + p) * window.stride_width + (kw - window.left)
                 return self.x[x_row, x_column, element + run.channel]
 

@@ -182,6 +182,22 @@ def channel_runs(parts: Sequence[Tensor], axis: int = 3) -> list[ChannelRun] | N
     return [run for run in runs if run.extent]
 
 
+def gathered_runs(parts: Sequence[Tensor]) -> tuple[list[ChannelRun], NDArray[Any]] | None:
+    """A weight of scattered input channels as runs of a map whose channels are put in its order.
+
+    Returns:
+        (runs, map channel of each channel in the weight's order: trained, then frozen); None where
+        the weight is not split by input channels.
+    """
+    part = parts[0].part
+    if part is None or part.axis != 3:
+        return None
+    trained, frozen = _part(parts[0]), _part(parts[1])
+    runs = [ChannelRun(0, 0, 0, len(trained)), ChannelRun(1, 0, len(trained), len(frozen))]
+    dtype = np.uint8 if part.extent <= 256 else np.uint16
+    return runs, np.asarray([*trained, *frozen], dtype)
+
+
 def weight_reader(k: KernelBuilder, parts: Sequence[Tensor]) -> Read:
     """Declares the weight and gives the reader of any of its elements, (o, kh, kw, i)."""
     buffers = _declare(k, parts)
