@@ -1,4 +1,4 @@
-"""What is measured: one step of a program, with operands, and the C of a kernel for it."""
+"""What is measured: a step of a program, or some, with operands, and the C of kernels for it."""
 
 from __future__ import annotations
 
@@ -104,22 +104,24 @@ class KernelSource:
 
 
 def lowered_kernel(task: Task, lowered: Lowered | None = None) -> KernelSource:
-    """The compiler's own kernel for a task.
+    """The compiler's own kernels for a task, and the calls of its steps.
 
     Args:
-        task: Of one step.
+        task: Of one step or several.
         lowered: Of the task's program, where not by the compiler's defaults.
     """
     lowered = lower(task.program) if lowered is None else lowered
-    (call,) = lowered.calls
     definitions = kernels_header(lowered)
     for kernel in lowered.kernels:  # A firmware calls most kernels twice, so they are not inlined.
         definitions = definitions.replace(
             f"static void {kernel.name}(", f"__attribute__((noinline)) static void {kernel.name}("
         )
     tables: list[str] = []
-    arguments = [_argument(task, argument, tables) for argument in call.arguments]
-    return KernelSource(definitions, f"{call.kernel}({', '.join(arguments)});", "\n".join(tables))
+    calls = []
+    for call in lowered.calls:
+        arguments = [_argument(task, argument, tables) for argument in call.arguments]
+        calls.append(f"{call.kernel}({', '.join(arguments)});")
+    return KernelSource(definitions, "\n    ".join(calls), "\n".join(tables))
 
 
 def measured_source(task: Task, kernel: KernelSource) -> str:
