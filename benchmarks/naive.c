@@ -102,7 +102,8 @@ NAIVE void naive_conv2d_dw(naive_layer_t l, const int8_t *g, const int8_t *x, in
                         }
                     }
                     const int32_t at = ((o * l.kernel + kh) * l.kernel + kw) * inner + i;
-                    w[at] = (int16_t)od_update_q88(w[at], acc, unit[o] * rate);
+                    const int32_t change = od_delta(acc, unit[o] * rate);
+                    w[at] = (int16_t)od_update_q88(w[at], change);
                 }
             }
         }

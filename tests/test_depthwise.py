@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layers import forward, input_gradient
+from layers import forward, input_gradient, weight_update
 from naive import naive_kernel
 
 from native_kernels import Case, make_step, one_step
@@ -34,6 +34,7 @@ from test_integer_kernels import (
     gradient,
     masked,
     scales,
+    updated,
 )
 
 
@@ -96,8 +97,31 @@ def input_gradients(draw: Draw) -> Case:
     return case(draw, one_step(step, [g, *layer.weights, *mask, out]))
 
 
+@st.composite
+def weight_updates(draw: Draw) -> Case:
+    geometry = Geometry(draw)
+    channels, first, more = (
+        draw(st.integers(1, 9)),
+        draw(st.integers(0, 3)),
+        draw(st.integers(0, 2)),
+    )
+    every = first + channels + more
+    own = Quantization(tuple(draw(scales) for _ in range(channels)))
+    weight = Tensor("w", (channels, *geometry.kernel, 1), "int16", "parameter", own, True)
+    g = gradient(draw, "g", geometry.target(every), folded=True)
+    x = activation(draw, "x", geometry.source(every))
+    outputs, attributes = updated(draw, weight)
+    names = [tensor.name for tensor in outputs]
+    attributes |= {"shape": weight.shape, "groups": channels, **geometry.attributes}
+    if every > channels:
+        where = tuple(range(first, first + channels))
+        attributes |= {"x_channels": where, "g_channels": where}
+    step = make_step("conv2d_dw", ["g", "x", *names], names, **attributes)
+    return case(draw, one_step(step, [g, x, weight, *outputs]))
+
+
 @FEW
-@given(batch(st.one_of(forward_layers(), input_gradients())))
+@given(batch(st.one_of(forward_layers(), input_gradients(), weight_updates())))
 def test_depthwise_kernels_equal_the_reference(cases: list[Case]) -> None:
     check(cases)
 
@@ -170,6 +194,7 @@ DEVICE_TASKS: dict[str, Callable[[], Task]] = {
     "3x3, trained": lambda: trained(forward("y", 7, 11, 11, 3, depthwise=True)),
     "dX 3x3 s2, 10 channels": lambda: input_gradient("dx", 7, 10, 10, 3, 2, depthwise=True),
     "dX 5x5": lambda: input_gradient("dx", 6, 8, 8, 5, depthwise=True),
+    "dW 5x5 s2, 11 channels": lambda: weight_update("dw", 7, 11, 11, 5, 2, depthwise=True),
     "dX 3x3, trained": lambda: trained(input_gradient("dx", 6, 8, 8, 3, depthwise=True)),
 }
 
@@ -185,7 +210,7 @@ def test_the_vector_instructions_give_the_integers_of_the_portable_form(
     fast, slow = bench.measure(task, vectors), bench.measure(task, portable)
     assert fast.checksum == slow.checksum
     assert fast.count < slow.count
-    if not task.program.tensor("w").trainable:  # Plain loops know frozen weights only.
+    if "trained" not in name:  # Plain loops know frozen weights only.
         plain = naive_kernel(task)
         assert plain is not None
         assert bench.measure(task, plain).checksum == fast.checksum

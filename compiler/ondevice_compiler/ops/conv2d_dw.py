@@ -9,6 +9,7 @@ import tvm.tirx.script.builder as T
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.conv2d import window_of
 from ondevice_compiler.ops.conv2d_dw_tile import OuterProducts
+from ondevice_compiler.ops.depthwise_dw import DepthwiseProducts
 from ondevice_compiler.ops.geometry import guarded
 from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.ops.parameter_update import parameter_update
@@ -44,9 +45,13 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     integer = g_tensor.dtype == "int8"
 
     starts = [channel_start(step.attributes.get(name)) for name in ("x_channels", "g_channels")]
-    if integer and groups == 1 and starts[0] is not None and starts[1] is not None:
-        OuterProducts(k, step, program, window, (starts[0], starts[1])).emit()
-        return
+    if integer and starts[0] is not None and starts[1] is not None:
+        if groups == 1:
+            OuterProducts(k, step, program, window, (starts[0], starts[1])).emit()
+            return
+        if (per_group, inner) == (1, 1):
+            DepthwiseProducts(k, step, program, window, (starts[0], starts[1])).emit()
+            return
 
     g = k.tensor("g", g_tensor)
     x = k.tensor("x", x_tensor)

@@ -48,7 +48,7 @@ class OuterProducts:
         self.x_start, self.g_start = starts
         zero = 0 if x.quantization is None else x.quantization.zero_point
         self.offset = k.scalar("offset", "int32", -zero)
-        self.update = _Update(k, step, program)
+        self.update = TileUpdate(k, step, program)
 
     def emit(self) -> None:
         """Adds the loops, in the order of the weight's memory but for a few output channels."""
@@ -122,7 +122,7 @@ class OuterProducts:
         self.update.finish(sums, at, channels, lanes)
 
 
-class _Update:
+class TileUpdate:
     """The update of a tile: what depends on the channel alone is computed once a channel."""
 
     def __init__(self, k: KernelBuilder, step: Step, program: Program) -> None:

@@ -23,7 +23,8 @@ class Tile:
         channels: Neighbouring channels, or groups of four where a vector is four channels
             (depthwise).
         unroll: Vector steps of the innermost loop, or rows of a depthwise window, that follow each
-            other without a branch.
+            other without a branch; columns of a depthwise window whose gradients are summed at
+            once.
 
     The tile of an outer product (a weight gradient) is `channels` output channels by `unroll`
     vectors of input channels; its innermost loop takes `pixels` pixels a turn.
@@ -58,6 +59,8 @@ Choose = Callable[[Workload], Tile]
 
 def candidates(workload: Workload) -> tuple[Tile, ...]:
     """Every tile that the workload allows, the simplest first."""
+    if workload.kind == "depthwise_dw":
+        return tuple(Tile(p, 1, u) for p in range(1, LARGEST_PIXELS + 1) for u in (1, 2))
     if workload.kind.startswith("depthwise"):
         return tuple(Tile(p, 1, u) for p in _periods(workload) for u in _straight(workload))
     pixels = range(1, min(workload.sizes.get("pixels", 1), LARGEST_PIXELS) + 1)
@@ -70,6 +73,8 @@ def candidates(workload: Workload) -> tuple[Tile, ...]:
 
 def default_tile(workload: Workload) -> Tile:
     """A good tile where nothing was measured: six sums or so, and a short innermost loop."""
+    if workload.kind == "depthwise_dw":
+        return Tile(4, 1, 2)
     if workload.kind.startswith("depthwise"):
         periods = _periods(workload)
         unroll = max(u for u in _straight(workload) if u <= 3)
