@@ -11,7 +11,9 @@ from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.clip import axes_of
 from ondevice_compiler.ops.gradient_store import gradient_store
 from ondevice_compiler.ops.operator import Operator, register
+from ondevice_compiler.ops.requantization import INT8
 from ondevice_compiler.program import Program, Step
+from ondevice_compiler.tiling.elements import each_element
 
 ALIGNED_UNIT = 2.0**-12  # What od_align_gradients counts in, in the coarser unit.
 MULTIPLIER_BITS = 21  # |x - zero| < 2^8, so that the sum of two products stays below 2^30.
@@ -22,9 +24,8 @@ def lower(k: KernelBuilder, step: Step, program: Program, sign: int = 1) -> None
     a_tensor, b_tensor = (program.tensor(name) for name in step.inputs)
     y_tensor = program.tensor(step.outputs[0])
     low, high = step.attributes.get("low"), step.attributes.get("high")
-    a, b = k.tensor("a", a_tensor), k.tensor("b", b_tensor)
-    axes = axes_of(y_tensor)
     if a_tensor.dtype == "float32":
+        a, b = k.tensor("a", a_tensor), k.tensor("b", b_tensor)
         bottom = None if low is None else k.scalar("low", "float32", low)
         top = None
         if high is not None and high < LARGEST_FLOAT32:
@@ -36,34 +37,35 @@ def lower(k: KernelBuilder, step: Step, program: Program, sign: int = 1) -> None
             value = value if bottom is None else T.max(value, bottom)
             return [(y, value if top is None else T.min(value, top), i)]
 
-        k.store(axes, total)
+        k.store(axes_of(y_tensor), total)
         return
+    flat = (y_tensor.elements,)
+    a, b = k.tensor("a", a_tensor, shape=flat), k.tensor("b", b_tensor, shape=flat)
     quantizations = [a_tensor.quantization, b_tensor.quantization, y_tensor.quantization]
     (sa, za), (sb, zb), (sy, zy) = [(q.scale[0], q.zero_point) for q in quantizations if q]
     shift = MULTIPLIER_BITS - 1 - int(np.floor(np.log2(max(sa, sb) / sy)))
     shift = min(max(shift, 1), 30)
-    scalars = {
-        "a_zero": za,
+    factors = {
         "a_multiplier": round(sa / sy * 2.0**shift),
-        "b_zero": zb,
         "b_multiplier": sign * round(sb / sy * 2.0**shift),
     }
-    declared = {name: k.scalar(name, "int32", value) for name, value in scalars.items()}
-    finish = [
-        k.scalar("shift", "int32", shift),
-        k.scalar("y_zero", "int32", zy),
-        k.scalar("low", "int32", -128 if low is None else low),
-        k.scalar("high", "int32", 127 if high is None else high),
-    ]
-    y = k.tensor("y", y_tensor, written=True)
+    m_a, m_b = (k.scalar(name, "int32", value) for name, value in factors.items())
+    start = -za * factors["a_multiplier"] - zb * factors["b_multiplier"]
+    start = k.scalar("start", "int32", start)
+    name, finish = "od_shift_int8", [k.scalar("shift", "int32", shift - 1)]
+    finish.append(k.scalar("zero", "int32", 2 * zy + 1))
+    if (low, high) not in ((None, None), INT8):
+        name = "od_shift_clamp"
+        finish.append(k.scalar("low", "int32", -128 if low is None else low))
+        finish.append(k.scalar("high", "int32", 127 if high is None else high))
+    y = k.tensor("y", y_tensor, written=True, shape=(y_tensor.elements,))
 
-    def integer_total(*i: Any) -> list[tuple[Any, Any, Any]]:
-        left = (T.cast(a[i], "int32") - declared["a_zero"]) * declared["a_multiplier"]
-        right = (T.cast(b[i], "int32") - declared["b_zero"]) * declared["b_multiplier"]
-        value = T.call_pure_extern("int32", "od_round_shift_clamp", left + right, *finish)
-        return [(y, T.cast(value, "int8"), i)]
+    def add_one(at: Any) -> None:
+        left, right = T.cast(a[at], "int32") * m_a, T.cast(b[at], "int32") * m_b
+        value = T.call_pure_extern("int32", name, start + left + right, *finish)
+        k.set(y, at, T.cast(value, "int8"))
 
-    k.store(axes, integer_total)
+    each_element(k, y_tensor.elements, add_one)
 
 
 def lower_gradient(k: KernelBuilder, step: Step, program: Program) -> None:

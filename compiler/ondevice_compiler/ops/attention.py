@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tvm.tirx.script.builder as T
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.gradient_store import Store, gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step, Tensor
 
 
@@ -113,21 +114,10 @@ def _store(k: KernelBuilder, step: Step, program: Program) -> Store:
     for quantization in scales:
         assert quantization is not None
         factor *= quantization.scale[0]
-    multipliers, shifts = encode_multipliers(factor / output.quantization.scale[0])
-    finish = [
-        k.scalar("multiplier", "int32", int(multipliers[0])),
-        k.scalar("shift", "int32", int(shifts[0])),
-        k.scalar("y_zero", "int32", output.quantization.zero_point),
-        k.scalar("low", "int32", -128),
-        k.scalar("high", "int32", 127),
-    ]
+    factors = np.asarray([factor / output.quantization.scale[0]])
+    finish = requantizer(k, factors, output.quantization.zero_point)
     y = k.tensor("y", output, written=True)
-
-    def store_int8(acc: Any, indices: tuple[Any, ...]) -> list[tuple[Any, Any, Any]]:
-        done = T.call_pure_extern("int32", "od_requantize_clamp", acc, *finish)
-        return [(y, T.cast(done, "int8"), indices)]
-
-    return store_int8
+    return lambda acc, indices: [(y, finish(acc, 0), indices)]
 
 
 def _scores_shape(attributes: Any, a: Any, b: Any) -> tuple[int, ...]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import tvm.tirx.script.builder as T
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.gradient_store import gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step, Tensor
 
 
@@ -38,21 +38,12 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     assert x_tensor.quantization is not None
     assert y_tensor.quantization is not None
     ratio = x_tensor.quantization.scales / y_tensor.quantization.scales
-    multipliers, shifts = encode_multipliers(ratio)
-    parameters = [
-        k.scalar("multiplier", "int32", int(multipliers[0])),
-        k.scalar("shift", "int32", int(shifts[0])),
-        k.scalar("y_zero", "int32", y_tensor.quantization.zero_point),
-        k.scalar("low", "int32", low),
-        k.scalar("high", "int32", high),
-    ]
+    finish = requantizer(k, ratio, y_tensor.quantization.zero_point, (low, high))
     zero = k.scalar("x_zero", "int32", x_tensor.quantization.zero_point)
     y = k.tensor("y", y_tensor, written=True)
 
     def requantize(*i: Any) -> list[tuple[Any, Any, Any]]:
-        value = T.cast(x[i], "int32") - zero
-        done = T.call_pure_extern("int32", "od_requantize_clamp", value, *parameters)
-        return [(y, T.cast(done, "int8"), i)]
+        return [(y, finish(T.cast(x[i], "int32") - zero, 0), i)]
 
     k.store(axes, requantize)
 

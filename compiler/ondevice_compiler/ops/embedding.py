@@ -15,10 +15,10 @@ import numpy as np
 import tvm.tirx.script.builder as T
 from numpy.typing import NDArray
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.operator import Operator, call, register, shape_of
 from ondevice_compiler.ops.parameter_update import parameter_update
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.ops.split_weight import weight_value
 from ondevice_compiler.ops.weight_quantization import (
     Q88_HALF,
@@ -34,23 +34,17 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     y_tensor = program.tensor(step.outputs[0])
     rows, width = table_tensor.shape
     tokens, table = k.tensor("tokens", tokens_tensor), k.tensor("table", table_tensor)
-    finish = []
+    finish = None
     if y_tensor.dtype == "int8":
         assert table_tensor.quantization is not None
         assert y_tensor.quantization is not None
         ratio = table_tensor.quantization.scales / y_tensor.quantization.scales
-        (multiplier,), (shift,) = encode_multipliers(ratio)
-        zero = y_tensor.quantization.zero_point
-        named = {"multiplier": multiplier, "shift": shift, "y_zero": zero, "low": -128, "high": 127}
-        finish = [k.scalar(name, "int32", int(value)) for name, value in named.items()]
+        finish = requantizer(k, ratio, y_tensor.quantization.zero_point)
     y = k.tensor("y", y_tensor, written=True)
 
     def copy(t: Any, c: Any) -> list[tuple[Any, Any, Any]]:
         value = weight_value(table[_row(tokens, t, rows), c], table_tensor.dtype)
-        if finish:
-            stored = T.call_pure_extern("int32", "od_requantize_clamp", value, *finish)
-            value = T.cast(stored, "int8")
-        return [(y, value, (0, 0, t, c))]
+        return [(y, value if finish is None else finish(value, 0), (0, 0, t, c))]
 
     k.store({"t": tokens_tensor.shape[3], "c": width}, copy)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tvm.tirx.script.builder as T
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.clip import axes_of
 from ondevice_compiler.ops.gradient_store import gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register, shape_of
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step, Tensor
 
 
@@ -25,21 +26,9 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         return
     quantizations = [a_tensor.quantization, b_tensor.quantization, y_tensor.quantization]
     (sa, _), (sb, _), (sy, zy) = [(q.scales[0], q.zero_point) for q in quantizations if q]
-    multipliers, shifts = encode_multipliers(sa * sb / sy)
-    finish = [
-        k.scalar("multiplier", "int32", int(multipliers[0])),
-        k.scalar("shift", "int32", int(shifts[0])),
-        k.scalar("y_zero", "int32", zy),
-        k.scalar("low", "int32", -128),
-        k.scalar("high", "int32", 127),
-    ]
+    finish = requantizer(k, np.asarray([sa * sb / sy]), zy)
     y = k.tensor("y", y_tensor, written=True)
-
-    def product(*i: Any) -> list[tuple[Any, Any, Any]]:
-        value = T.call_pure_extern("int32", "od_requantize_clamp", left(i) * right(i), *finish)
-        return [(y, T.cast(value, "int8"), i)]
-
-    k.store(axes_of(y_tensor), product)
+    k.store(axes_of(y_tensor), lambda *i: [(y, finish(left(i) * right(i), 0), i)])
 
 
 def lower_gradient(k: KernelBuilder, step: Step, program: Program) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import tvm.tirx.script.builder as T
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.geometry import Window, guarded
 from ondevice_compiler.ops.gradient_store import gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register, same_quantization, shape_of
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step
 
 NO_ARGMAX = 255  # Larger than any window index that fits a uint8.
@@ -105,15 +105,9 @@ def lower_average(k: KernelBuilder, step: Step, program: Program) -> None:
             # just below 1 / area would round ties towards zero.
             x_zero = y_zero = 0
             ratio = ratio * (1.0 + 2.0**-31)
-        multipliers, shifts = encode_multipliers(ratio)
         offset = k.scalar("x_zero", "int32", x_zero)
-        finish = [
-            k.scalar("multiplier", "int32", int(multipliers[0])),
-            k.scalar("shift", "int32", int(shifts[0])),
-            k.scalar("y_zero", "int32", y_zero),
-            k.scalar("low", "int32", step.attributes.get("low", -128)),
-            k.scalar("high", "int32", step.attributes.get("high", 127)),
-        ]
+        bounds = (step.attributes.get("low", -128), step.attributes.get("high", 127))
+        finish = requantizer(k, ratio, y_zero, bounds)
     else:
         factor = k.scalar("factor", "float32", 1.0 / area)
     y = k.tensor("y", y_tensor, written=True)
@@ -127,8 +121,7 @@ def lower_average(k: KernelBuilder, step: Step, program: Program) -> None:
     def store(h: Any, w: Any, c: Any) -> list[tuple[Any, Any, Any]]:
         value = acc(h, w, c)
         if integer:
-            done = T.call_pure_extern("int32", "od_requantize_clamp", value, *finish)
-            return [(y, T.cast(done, "int8"), (0, h, w, c))]
+            return [(y, finish(value, 0), (0, h, w, c))]
         return [(y, value * factor, (0, h, w, c))]
 
     axes = _axes(y_tensor.shape)

@@ -20,6 +20,7 @@ def requantizer(
     factors: NDArray[Any],
     zero_point: int,
     bounds: tuple[int, int] = INT8,
+    prefix: str = "",
 ) -> Callable[[Expr, Expr], Expr]:
     """Declares what the store needs and returns it.
 
@@ -28,9 +29,11 @@ def requantizer(
 
     Args:
         k: Builder.
-        factors: Real value of one unit of the sum in units of the output, one a channel.
+        factors: Real value of one unit of the sum in units of the output, one a channel or one
+            for all.
         zero_point: Of the output.
         bounds: Least and greatest stored integer.
+        prefix: Of the parameters' names, where a kernel has several.
 
     Returns:
         int8 value from a sum and its channel.
@@ -38,19 +41,26 @@ def requantizer(
     multipliers, shifts = encode_multipliers(factors)
     high = shifts.min() >= HIGH_SHIFT
     pairs = np.stack([multipliers, shifts - HIGH_SHIFT if high else shifts], axis=1)
-    factor = k.table("factor", pairs)  # Side by side: one address for both.
-    if high:
-        name, parameters = "od_requantize_high", [k.scalar("zero", "int32", 2 * zero_point + 1)]
+
+    def scalar(name: str, value: int) -> Expr:
+        return k.scalar(prefix + name, "int32", int(value))
+
+    if len(pairs) == 1:
+        one = [scalar("multiplier", pairs[0, 0]), scalar("shift", pairs[0, 1])]
     else:
-        name, parameters = "od_requantize", [k.scalar("y_zero", "int32", zero_point)]
+        factor = k.table(f"{prefix}factor", pairs)  # Side by side: one address for both.
+    if high:
+        name, parameters = "od_requantize_high", [scalar("twice_zero", 2 * zero_point + 1)]
+    else:
+        name, parameters = "od_requantize", [scalar("y_zero", zero_point)]
     if bounds == INT8:
         name += "_int8"
     else:
         name += "_clamp"
-        parameters += [k.scalar("low", "int32", bounds[0]), k.scalar("high", "int32", bounds[1])]
+        parameters += [scalar("low", bounds[0]), scalar("high", bounds[1])]
 
     def store(total: Expr, channel: Expr) -> Expr:
-        arguments = (total, factor[channel, 0], factor[channel, 1], *parameters)
-        return T.cast(T.call_pure_extern("int32", name, *arguments), "int8")
+        own = one if len(pairs) == 1 else [factor[channel, 0], factor[channel, 1]]
+        return T.cast(T.call_pure_extern("int32", name, total, *own, *parameters), "int8")
 
     return store

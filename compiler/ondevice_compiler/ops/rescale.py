@@ -6,8 +6,8 @@ from typing import Any
 
 import tvm.tirx.script.builder as T
 
-from ondevice_compiler.fixed_point import encode_multipliers
 from ondevice_compiler.kernel_builder import KernelBuilder
+from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Tensor
 
 
@@ -21,19 +21,7 @@ def rescaled(k: KernelBuilder, name: str, x: Tensor, y: Tensor) -> Any:
         return lambda *i: values[i]
     assert x.quantization is not None
     assert y.quantization is not None
-    multipliers, shifts = encode_multipliers(x.quantization.scales / y.quantization.scales)
     zero = k.scalar(f"{name}_zero", "int32", x.quantization.zero_point)
-    parameters = [
-        k.scalar(f"{name}_multiplier", "int32", int(multipliers[0])),
-        k.scalar(f"{name}_shift", "int32", int(shifts[0])),
-        k.scalar(f"{name}_new_zero", "int32", y.quantization.zero_point),
-        T.int32(-128),
-        T.int32(127),
-    ]
-
-    def read(*i: Any) -> Any:
-        value = T.cast(values[i], "int32") - zero
-        done = T.call_pure_extern("int32", "od_requantize_clamp", value, *parameters)
-        return T.cast(done, "int8")
-
-    return read
+    ratio = x.quantization.scales / y.quantization.scales
+    finish = requantizer(k, ratio, y.quantization.zero_point, prefix=f"{name}_")
+    return lambda *i: finish(T.cast(values[i], "int32") - zero, 0)

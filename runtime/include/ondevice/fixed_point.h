@@ -55,12 +55,6 @@ static inline int64_t od_round_shift_i64(int64_t product, int32_t shift) {
     return (product + half - (product < 0 ? 1 : 0)) >> shift;
 }
 
-/* value / 2^shift, rounded half away from zero; shift in [1, 30], |value| < 2^30. */
-static inline int32_t od_round_shift(int32_t value, int32_t shift) {
-    const int32_t half = (int32_t)1 << (shift - 1);
-    return (value + half - (value < 0 ? 1 : 0)) >> shift;
-}
-
 /* accumulator * multiplier / 2^shift for a factor below 1; shift in [1, 62]. */
 static inline int32_t od_requantize(int32_t accumulator, int32_t multiplier, int32_t shift) {
     return od_saturate(od_round_shift_i64((int64_t)accumulator * multiplier, shift));
@@ -131,9 +125,15 @@ static inline int32_t od_scale_high(int32_t accumulator, int32_t multiplier, int
     return (int32_t)(sum >> 32) >> places;
 }
 
-static inline int32_t od_round_shift_clamp(int32_t value, int32_t shift, int32_t zero_point,
-                                           int32_t low, int32_t high) {
-    return od_clamp(od_round_shift(value, shift) + zero_point, low, high);
+/* value / 2^(shift + 1), rounded half away from zero, as an int8 activation: the same idea in 32
+ * bits; |value| < 2^30. */
+static inline int32_t od_shift_clamp(int32_t value, int32_t shift, int32_t twice_zero, int32_t low,
+                                     int32_t high) {
+    return od_clamp((((value + (value >> 31)) >> shift) + twice_zero) >> 1, low, high);
+}
+
+static inline int32_t od_shift_int8(int32_t value, int32_t shift, int32_t twice_zero) {
+    return od_saturate_half(((value + (value >> 31)) >> shift) + twice_zero);
 }
 
 #endif
