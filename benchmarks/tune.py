@@ -16,6 +16,7 @@ from steps import CALIBRATION_SAMPLES, DEMO
 from zoo import NETWORKS
 
 from ondevice import demo
+from ondevice.interrupt import StopOnInterrupt
 from ondevice.search.trial_log import TrialLog
 from ondevice.tune.display import TuneDisplay, outcome_table
 from ondevice.tune.plot import write_best_so_far
@@ -67,10 +68,11 @@ def main() -> int:
     with Simulators(arguments.jobs) as simulators, TrialLog(folder / "trials.jsonl") as log:
         for name, guided in ((GUIDED, True), (RANDOM, False))[: 1 + arguments.compare]:
             settings = TuneSettings(trials=arguments.trials, guided=guided)
-            with TuneDisplay(console, total) as display:
+            with TuneDisplay(console, total) as display, StopOnInterrupt() as stop:
                 outcomes[name] = tune(
-                    tasks, simulators, log, settings, display.on_trial, others=chooser(known)
-                )
+                    tasks, simulators, log, settings, display.on_trial, stop.requested,
+                    chooser(known),
+                )  # fmt: skip
     console.print(outcome_table(outcomes[GUIDED], simulators.unit))
     remember(SHIPPED, known, outcomes[GUIDED], simulators.unit)
     if arguments.compare:

@@ -27,7 +27,13 @@ from ondevice.tune.tasks import TuningTask, tuning_tasks
 from ondevice.tune.tracker import TrackedWorkers, parse_address, worker
 from ondevice_compiler.errors import UserError as CompilerError
 from ondevice_compiler.lower import lower
-from ondevice_compiler.tiling.database import Entry, chooser, read_database, write_database
+from ondevice_compiler.tiling.database import (
+    Entry,
+    chooser,
+    read_database,
+    shipped_entries,
+    write_database,
+)
 from ondevice_compiler.tiling.tile import Tile, Workload, candidates, default_tile
 
 Costs = dict[tuple[str, str], int]
@@ -242,3 +248,13 @@ def test_the_verb_writes_database_and_plot_and_compile_uses_it(
     assert len(read_database(Path("tuning.jsonl"))) >= 2
     assert Path("runs/tune/best-so-far.svg").is_file()
     assert "ondevice train --tuning tuning.jsonl" in result.output
+
+
+def test_the_shipped_database_is_what_a_compilation_uses(tasks: list[TuningTask]) -> None:
+    entries = shipped_entries()
+    assert len(entries) > 100
+    assert list(entries) == sorted(entries)
+    for task in tasks:
+        assert str(lower(task.task.program)) == str(
+            lower(task.task.program, tiles=chooser(entries))
+        )
