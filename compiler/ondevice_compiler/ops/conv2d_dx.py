@@ -9,11 +9,17 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.conv2d import window_of
+from ondevice_compiler.ops.conv2d_dx_rows import RowsGradient
 from ondevice_compiler.ops.depthwise import Depthwise, is_depthwise
 from ondevice_compiler.ops.geometry import guarded
-from ondevice_compiler.ops.gradient_store import gradient_store
+from ondevice_compiler.ops.gradient_store import gradient_store, integer_store
 from ondevice_compiler.ops.operator import Operator, register
-from ondevice_compiler.ops.split_weight import weight_reader, weight_tensors, whole_shape
+from ondevice_compiler.ops.split_weight import (
+    channel_runs,
+    weight_reader,
+    weight_tensors,
+    whole_shape,
+)
 from ondevice_compiler.program import Program, Step
 from ondevice_compiler.tiling.taps import axes_of
 
@@ -50,6 +56,10 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
 
         depthwise.emit(T.int32(0), lambda channel: T.int32(0), put)
         return
+    if integer and groups == 1 and (runs := channel_runs(weights)) is not None:
+        gradient = RowsGradient(k, window, g_tensor, weights, runs)
+        gradient.emit(integer_store(k, step, program, shape=gradient.shape))
+        return
 
     g = k.tensor("g", g_tensor)
     weight = weight_reader(k, weights)
@@ -59,8 +69,8 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     def combine(acc: Any, h: Any, col: Any, ci: Any, kh: Any, kw: Any, co: Any) -> Any:
         row, column, inside = window.target(h, col, kh, kw)
         channel = T.floordiv(ci, inner) * per_group + co if groups > 1 else co
-        gradient = g[0, row, column, channel]
-        value = T.cast(gradient, "int32") if integer else gradient
+        element = g[0, row, column, channel]
+        value = T.cast(element, "int32") if integer else element
         product = value * weight(channel, kh, kw, T.floormod(ci, inner))
         return acc + guarded(inside, product, T.int32(0) if integer else T.float32(0))
 

@@ -88,7 +88,7 @@ def real_gradient_store(k: KernelBuilder, step: Step, program: Program) -> Store
     last input, see `gradient_store`.
     """
     output = program.tensor(step.outputs[0])
-    mask = mask_of(k, step, program)
+    mask = mask_of(k, step, program, output.shape)
     if output.dtype == "float32":
         out = k.tensor("out", output, written=True)
 

@@ -63,6 +63,9 @@ def candidates(workload: Workload) -> tuple[Tile, ...]:
         return tuple(Tile(p, 1, u) for p in range(1, LARGEST_PIXELS + 1) for u in (1, 2))
     if workload.kind.startswith("depthwise"):
         return tuple(Tile(p, 1, u) for p in _periods(workload) for u in _straight(workload))
+    if workload.kind.startswith("rows"):
+        pixels = range(1, min(workload.sizes["pixels"], LARGEST_PIXELS) + 1)
+        return tuple(Tile(p, 1, u) for p in pixels for u in _divisors(workload.sizes["steps"], 6))
     pixels = range(1, min(workload.sizes.get("pixels", 1), LARGEST_PIXELS) + 1)
     channels = _divisors(workload.sizes.get("channels", 1), 8)
     unrolls = _divisors(workload.sizes.get("steps", 1), 12)
@@ -79,6 +82,9 @@ def default_tile(workload: Workload) -> Tile:
         periods = _periods(workload)
         unroll = max(u for u in _straight(workload) if u <= 3)
         return Tile(max((p for p in periods if p <= 2), default=periods[0]), 1, unroll)
+    if workload.kind.startswith("rows"):
+        unroll = max(_divisors(workload.sizes["steps"], 6))
+        return Tile(min(workload.sizes["pixels"], 2), 1, unroll)
     extent = workload.sizes.get("pixels", 1)
     pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
     if workload.kind == "outer":

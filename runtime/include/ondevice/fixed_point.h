@@ -89,7 +89,7 @@ static inline int32_t od_requantize_int8(int32_t accumulator, int32_t multiplier
     return od_requantize_clamp(accumulator, multiplier, shift, zero_point, INT8_MIN, INT8_MAX);
 }
 
-/* The same three for a factor below 1/4, without a 64-bit shift. `shift` is 33 less, in [0, 30]:
+/* The same three for a factor below 1/4, without a 64-bit shift. `shift` is 33 less, in [0, 31]:
  * the product's high word, shifted, is twice the result before its last rounding. What rounding
  * half away takes off a negative product is its sign as 64 bits. */
 static inline int32_t od_requantize_twice(int32_t accumulator, int32_t multiplier, int32_t shift) {
@@ -112,17 +112,6 @@ static inline int32_t od_requantize_high_clamp(int32_t accumulator, int32_t mult
 static inline int32_t od_requantize_high_int8(int32_t accumulator, int32_t multiplier,
                                               int32_t shift, int32_t twice_zero) {
     return od_saturate_half(od_requantize_twice(accumulator, multiplier, shift) + twice_zero);
-}
-
-/* What od_scale gives for a factor below 1/4. `shift` is 32 less, above 0 but for nonsense, and may
- * be large: the half that rounds is added to the product's high word. Below 2^30. */
-static inline int32_t od_scale_high(int32_t accumulator, int32_t multiplier, int32_t shift) {
-    const int32_t places = od_saturate_5_bits(shift);
-    const int32_t sign = accumulator >> 31;
-    const int32_t high = sign + (int32_t)((UINT32_C(1) << places) >> 1);
-    const int64_t start = (int64_t)(((uint64_t)(uint32_t)high << 32) | (uint32_t)sign);
-    const int64_t sum = start + (int64_t)accumulator * multiplier;
-    return (int32_t)(sum >> 32) >> places;
 }
 
 /* value / 2^(shift + 1), rounded half away from zero, as an int8 activation: the same idea in 32

@@ -30,6 +30,11 @@ static inline int32_t od_count_gradient(int32_t value, int32_t is_zero, void *sc
 /* One element from an integer accumulator, whatever the shift; out of line. */
 int32_t od_store_any_gradient(int32_t accumulator, int32_t multiplier, int32_t shift, void *scale);
 
+/* Whether a clip passes `value`: it is one of `count` integers from `first` on. */
+static inline int32_t od_is_between(int32_t value, int32_t first, int32_t count) {
+    return (uint32_t)value - (uint32_t)first < (uint32_t)count ? 1 : 0;
+}
+
 /* A kernel counts in two locals of its own, which gcc keeps in registers. A value beyond `limit`,
  * the largest magnitude so far and at most 127, is a new largest or saturates, and leaves the short
  * way; with OD_NO_WAY every value does. */
@@ -46,11 +51,11 @@ static inline int32_t od_gradient_limit(const void *scale) {
     return amax < 127 ? amax : 127;
 }
 
-/* Before a kernel stores; `shift` is the least that it has, less 32: the short way needs factors
+/* Before a kernel stores; `shift` is the least that it has, less 33: the short way needs factors
  * below 1/4. */
 static inline void od_begin_gradient(int32_t shift, int32_t *limit, int32_t *zeros,
                                      const void *scale) {
-    *limit = shift < 1 ? OD_NO_WAY : od_gradient_limit(scale);
+    *limit = shift < 0 ? OD_NO_WAY : od_gradient_limit(scale);
     *zeros = 0;
 }
 
@@ -59,22 +64,41 @@ static inline void od_end_gradient(const int32_t *zeros, void *scale) {
     ((od_grad_scale_t *)scale)->zeros += *zeros;
 }
 
-/* od_store_any_gradient, in a few instructions for most values; `shift` is 32 less. */
-static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
-                                        int32_t *limit, int32_t *zeros, void *scale) {
-    const int32_t value = od_scale_high(accumulator, multiplier, shift);
+/* od_store_any_gradient, in a few instructions for most values; `shift` is 33 less, and `places` is
+ * od_saturate_5_bits of it. */
+static inline int32_t od_store_placed(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                      int32_t places, int32_t *limit, int32_t *zeros, void *scale) {
+    const int32_t value = od_requantize_high(accumulator, multiplier, places);
+    if (OD_RARE(value == 0) && *limit != OD_NO_WAY) {
+        *zeros += accumulator != 0 ? 1 : 0;
+        return 0;
+    }
     const uint32_t above = (uint32_t)*limit;
     if (OD_RARE((uint32_t)value + above > 2u * above)) {
-        const int32_t stored = od_store_any_gradient(accumulator, multiplier, shift + 32, scale);
+        const int32_t stored = od_store_any_gradient(accumulator, multiplier, shift + 33, scale);
         if (*limit != OD_NO_WAY) {
             *limit = od_gradient_limit(scale);
         }
         return stored;
     }
-    if (OD_RARE(value == 0) && accumulator != 0) {
-        *zeros += 1;
-    }
     return value;
+}
+
+static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                        int32_t *limit, int32_t *zeros, void *scale) {
+    const int32_t places = od_saturate_5_bits(shift);
+    return od_store_placed(accumulator, multiplier, shift, places, limit, zeros, scale);
+}
+
+/* The same into `out`; 0, and not counted, where the mask is not `open`. */
+static inline void od_put_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
+                                   int32_t places, int32_t open, int32_t *limit, int32_t *zeros,
+                                   void *scale, int8_t *out) {
+    if (OD_RARE(open == 0)) {
+        *out = 0;
+    } else {
+        *out = (int8_t)od_store_placed(accumulator, multiplier, shift, places, limit, zeros, scale);
+    }
 }
 
 /* One element from value * 2^exponent. */

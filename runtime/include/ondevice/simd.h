@@ -162,4 +162,61 @@ OD_LANE_BY(1)
 OD_LANE_BY(2)
 OD_LANE_BY(3)
 
+/* acc[i] += x[0] * w[i] + x[2] * w[2 * row + i], i < 4: two rows of w, read where they lie. `odd`
+ * is 1 where x and w are those of an odd row, of whose x a word begins one before: four rows are
+ * two calls that load each word of x once. */
+static inline void od_rows2(const int8_t *x, const int8_t *w, int32_t row, int32_t odd,
+                            int32_t *acc) {
+#if OD_HAS_DSP
+    const int32_t xs = od_load4(x - odd);
+    const od_pair_t pair = odd != 0 ? od_odd(xs) : od_even(xs);
+    const int32_t first = od_load4(w);
+    const int32_t last = od_load4(w + 2 * row);
+    const int32_t low = od_low_halves(first, last);
+    const int32_t high = od_high_halves(first, last);
+    acc[0] = __smlad(pair, od_even(low), acc[0]);
+    acc[1] = __smlad(pair, od_odd(low), acc[1]);
+    acc[2] = __smlad(pair, od_even(high), acc[2]);
+    acc[3] = __smlad(pair, od_odd(high), acc[3]);
+#else
+    (void)odd;
+    for (int32_t i = 0; i < 4; i++) {
+        acc[i] += x[0] * w[i] + x[2] * w[2 * row + i];
+    }
+#endif
+}
+
+/* The same with Q8.8 weights. */
+static inline void od_rows2_q88(const int8_t *x, const int16_t *w, int32_t row, int32_t odd,
+                                int32_t *acc) {
+#if OD_HAS_DSP
+    const int32_t xs = od_load4(x - odd);
+    const od_pair_t pair = odd != 0 ? od_odd(xs) : od_even(xs);
+    for (int32_t i = 0; i < 4; i += 2) {
+        const int32_t first = od_load4(w + i);
+        const int32_t last = od_load4(w + 2 * row + i);
+        acc[i] = __smlad(pair, od_odd(od_low_halves(first, last)), acc[i]);
+        acc[i + 1] = __smlad(pair, od_odd(od_high_halves(first, last)), acc[i + 1]);
+    }
+#else
+    (void)odd;
+    for (int32_t i = 0; i < 4; i++) {
+        acc[i] += x[0] * od_weight_q88(w[i]) + x[2] * od_weight_q88(w[2 * row + i]);
+    }
+#endif
+}
+
+/* acc[i] += *x * w[i], i < 4. */
+static inline void od_rows1(const int8_t *x, const int8_t *w, int32_t *acc) {
+    for (int32_t i = 0; i < 4; i++) {
+        acc[i] += *x * w[i];
+    }
+}
+
+static inline void od_rows1_q88(const int8_t *x, const int16_t *w, int32_t *acc) {
+    for (int32_t i = 0; i < 4; i++) {
+        acc[i] += *x * od_weight_q88(w[i]);
+    }
+}
+
 #endif
