@@ -181,6 +181,29 @@ def gradient_sum(name: str, size: int, channels: int) -> Task:
     return _task(name, step, tensors, values, {"a": -3, "b": -5, "d": -3 + fold})
 
 
+def packed_mask(name: str, size: int, channels: int, low: int = -128, high: int = 127) -> Task:
+    """One bit an element: inside of its clip or not."""
+    at = _Layer(size, channels, channels)
+    step = _step("pack_mask", ("y",), "bits", low=low, high=high)
+    tensors = [
+        Tensor("y", at.x_shape, "int8", "activation", at.x),
+        Tensor("bits", (-(-prod(at.x_shape) // 8),), "uint8", "mask"),
+    ]
+    return _task(name, step, tensors, {"y": at.activations(at.x_shape)})
+
+
+def gradient_copy(name: str, size: int, channels: int) -> Task:
+    """An int8 gradient in the scale of another one."""
+    at = _Layer(size, channels, channels)
+    step = _step("clip_gradient", ("g",), "d")
+    tensors = [
+        Tensor("g", at.x_shape, "int8", "gradient"),
+        Tensor("d", at.x_shape, "int8", "gradient", Quantization(at.w_scale)),
+    ]
+    fold = round(log2(float(np.mean(at.w_scale))))
+    return _task(name, step, tensors, {"g": at.gradients(at.x_shape)}, {"g": -3, "d": -3 + fold})
+
+
 def average_pool(name: str, size: int, channels: int) -> Task:
     """Mean over the whole map."""
     at = _Layer(size, channels, channels)
@@ -219,9 +242,13 @@ def tasks() -> dict[str, Callable[[], Task]]:
     put(input_gradient, "3x3 dX 12x12x16->16", 12, 16, 16, 3)
     for size, inputs, outputs in POINTWISE:
         put(weight_update, f"1x1 dW {size}x{size}x{inputs}->{outputs}", size, inputs, outputs)
+    put(weight_update, "fc dW 640->16", 1, 640, 16)
+    put(weight_update, "3x3 dW 12x12x16->16", 12, 16, 16, 3)
     put(weight_update, "dw3x3 dW 24x24x48", 24, 48, 48, 3, depthwise=True)
     put(bias_update, "bias 12x12x24", 12, 24, 24)
     put(residual_add, "add 24x24x16", 24, 16)
     put(gradient_sum, "add gradient 24x24x16", 24, 16)
+    put(gradient_copy, "clip gradient 8x8x48", 8, 48)
+    put(packed_mask, "pack mask 12x12x96", 12, 96)
     put(average_pool, "avg pool 8x8x48", 8, 48)
     return made

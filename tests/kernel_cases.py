@@ -13,8 +13,10 @@ from layers import (
     average_pool,
     bias_update,
     forward,
+    gradient_copy,
     gradient_sum,
     input_gradient,
+    packed_mask,
     residual_add,
     weight_update,
 )
@@ -52,6 +54,9 @@ def kernel_cases() -> dict[str, Case]:
     made["bias"] = _case(bias_update("bias", 5, 7, 7))
     made["add"] = _case(residual_add("add", 5, 7))
     made["add gradient"] = _case(gradient_sum("add", 5, 7))
+    made["gradient copy"] = _case(gradient_copy("copy", 5, 7))
+    for low, high in ((-128, 127), (-70, -3), (12, 90), (127, 127)):
+        made[f"mask {low}"] = _case(packed_mask("mask", 5, 7, low, high))
     made["average pool"] = _case(average_pool("pool", 5, 19))
     made["max pool"], made["max pool gradient"] = _max_pool()
     return made

@@ -41,6 +41,7 @@ KERNEL_HEADERS = (
     "gradient",
     "loss",
     "simd",
+    "simd_mask",
     "simd_outer",
     "square_root",
     "update",

@@ -7,10 +7,13 @@ from typing import Any
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
-from ondevice_compiler.ops.gradient_store import gradient_store
+from ondevice_compiler.ops.gradient_store import COPY_SPARE, gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register
 from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step, Tensor
+from ondevice_compiler.tiling.dot import VECTOR
+
+BYTE_BITS = 8
 
 
 def axes_of(tensor: Tensor) -> dict[str, int]:
@@ -54,7 +57,7 @@ def lower_gradient(k: KernelBuilder, step: Step, program: Program) -> None:
     if "mask" not in step.attributes and len(step.inputs) == 2:
         step = step.with_attributes(mask="output")
     g = k.tensor("g", g_tensor)
-    store, _ = gradient_store(k, step, program)
+    store, _ = gradient_store(k, step, program, spare=COPY_SPARE)
     integer = g_tensor.dtype == "int8"
     k.store(axes_of(g_tensor), lambda *i: store(T.cast(g[i], "int32") if integer else g[i], i))
 
@@ -70,6 +73,10 @@ def lower_mask(k: KernelBuilder, step: Step, program: Program) -> None:
     top = k.scalar("high", dtype, high) if dtype == "int32" or high < LARGEST_FLOAT32 else None
     mask = k.tensor("mask", mask_tensor, written=True)
 
+    if dtype == "int32":
+        _pack(k, y, mask, low, top, count)
+        return
+
     def combine(acc: Any, byte: Any, bit: Any) -> Any:
         index = byte * 8 + bit
         value = T.cast(y[index], dtype)
@@ -81,6 +88,30 @@ def lower_mask(k: KernelBuilder, step: Step, program: Program) -> None:
     axes = {"byte": mask_tensor.shape[0]}
     acc = k.reduce(axes, {"bit": 8}, "int32", lambda byte: T.int32(0), combine)
     k.store(axes, lambda byte: [(mask, T.cast(acc(byte), "uint8"), (byte,))])
+
+
+def _pack(k: KernelBuilder, y: Any, mask: Any, low: Any, high: Any, count: int) -> None:
+    """int8: four elements a vector."""
+    whole, rest = divmod(count, BYTE_BITS)
+    bits = k.registers("bits", 1)
+
+    def pack(lanes: int, element: Any, bit: int) -> None:
+        address = T.address_of(y[element])
+        called = T.call_pure_extern(
+            "int32", f"od_inside{lanes}", address, low, high, T.int32(1 << bit), bits[0]
+        )
+        k.set(bits, 0, called)
+
+    with k.loop("byte", 0, whole) as byte:
+        k.set(bits, 0, T.int32(0))
+        for bit in range(0, BYTE_BITS, VECTOR):
+            pack(VECTOR, byte * BYTE_BITS + bit, bit)
+        k.set(mask, byte, T.cast(bits[0], "uint8"))
+    if rest:
+        k.set(bits, 0, T.int32(0))
+        for bit in range(rest):
+            pack(1, T.int32(whole * BYTE_BITS + bit), bit)
+        k.set(mask, T.int32(whole), T.cast(bits[0], "uint8"))
 
 
 def _gradient(attributes: Any, adjoint: Any, output: Any, x: Any) -> list[Any]:

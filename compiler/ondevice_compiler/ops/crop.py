@@ -8,7 +8,7 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import KernelBuilder
 from ondevice_compiler.ops.clip import axes_of
-from ondevice_compiler.ops.gradient_store import gradient_store
+from ondevice_compiler.ops.gradient_store import COPY_SPARE, gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register, same_quantization, shape_of
 from ondevice_compiler.program import Program, Step
 
@@ -26,7 +26,7 @@ def lower_crop_gradient(k: KernelBuilder, step: Step, program: Program) -> None:
     g_tensor, out_tensor = program.tensor(step.inputs[0]), program.tensor(step.outputs[0])
     begin = step.attributes["begin"]
     g = k.tensor("g", g_tensor)
-    store, _ = gradient_store(k, step, program)
+    store, _ = gradient_store(k, step, program, spare=COPY_SPARE)
     dtype = "float32" if g_tensor.dtype == "float32" else "int32"
     k.store(axes_of(out_tensor), lambda *i: store(T.cast(g[moved(i, begin)], dtype), i))
 
@@ -36,7 +36,7 @@ def lower_gradient(k: KernelBuilder, step: Step, program: Program) -> None:
     g_tensor, out_tensor = program.tensor(step.inputs[0]), program.tensor(step.outputs[0])
     begin = step.attributes["begin"]
     g = k.tensor("g", g_tensor)
-    store, _ = gradient_store(k, step, program)
+    store, _ = gradient_store(k, step, program, spare=COPY_SPARE)
     integer = g_tensor.dtype == "int8"
 
     def spread(*i: Any) -> list[tuple[Any, Any, Any]]:

@@ -19,6 +19,7 @@ from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.program import Program, Step
 
 LAYER_DX = ("conv2d_dx", "conv2d_transpose_dx")  # They read a gradient with the weight's fold.
+COPY_SPARE = 12  # Of the sum of up to 4096 elements of an int8 gradient.
 
 Store = Callable[[Any, tuple[Any, ...]], list[tuple[Any, Any, Any]]]
 Factor = Callable[[Any], tuple[Any, Any]]  # channel -> (multiplier, shift)
@@ -71,7 +72,12 @@ class GradientStore:
 
 
 def gradient_store(
-    k: KernelBuilder, step: Step, program: Program, factor: float = 1.0, raised: Any = None
+    k: KernelBuilder,
+    step: Step,
+    program: Program,
+    factor: float = 1.0,
+    raised: Any = None,
+    spare: int = 0,
 ) -> tuple[Store, Callable[[tuple[Any, ...]], Any] | None]:
     """Declares what the store needs and returns it.
 
@@ -82,6 +88,8 @@ def gradient_store(
         program: Holds the step's tensors.
         factor: Constant factor of the accumulated gradient, such as 1/n of an average pool.
         raised: How many powers of two its unit lies above the first input's; None: none.
+        spare: By how many powers of two an integer value can be multiplied without overflow. So
+            multiplied, one whose own factor is not below 1/4 is stored in a few instructions too.
 
     Returns:
         (store, mask): `store(value, indices)` gives the statements that write the gradient;
@@ -89,8 +97,12 @@ def gradient_store(
     """
     output = program.tensor(step.outputs[0])
     if output.dtype == "int8":
-        store = integer_store(k, step, program, factor, raised)
-        return store, store.mask
+        if spare == 0:
+            store = integer_store(k, step, program, factor, raised)
+            return store, store.mask
+        lowered = -spare if raised is None else raised - spare
+        store = integer_store(k, step, program, factor, lowered)
+        return lambda value, indices: store(value * (1 << spare), indices), store.mask
     mask = mask_of(k, step, program, output.shape)
     multiply = k.scalar("factor", "float32", factor) if factor != 1.0 else None
     out = k.tensor("out", output, written=True)

@@ -8,7 +8,7 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
 from ondevice_compiler.ops.geometry import Window, guarded
-from ondevice_compiler.ops.gradient_store import gradient_store
+from ondevice_compiler.ops.gradient_store import COPY_SPARE, gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register, same_quantization, shape_of
 from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step
@@ -148,7 +148,7 @@ def lower_average_gradient(k: KernelBuilder, step: Step, program: Program) -> No
     area = window.kernel_height * window.kernel_width
     if window.out_height == 1 and window.out_width == 1 and not window.top and not window.left:
         # A global pool: every pixel gets the one gradient of its channel.
-        store, _ = gradient_store(k, step, program, 1.0 / area)
+        store, _ = gradient_store(k, step, program, 1.0 / area, spare=COPY_SPARE)
 
         def spread(h: Any, w: Any, c: Any) -> list[tuple[Any, Any, Any]]:
             value = g[0, 0, 0, c]
@@ -163,7 +163,7 @@ def _store_gradient(
     k: KernelBuilder, step: Step, program: Program, window: Window, combine: Any, factor: float
 ) -> None:
     integer = program.tensor(step.inputs[0]).dtype == "int8"
-    store, _ = gradient_store(k, step, program, factor)
+    store, _ = gradient_store(k, step, program, factor, spare=COPY_SPARE)
     axes = _axes(program.tensor(step.outputs[0]).shape)
     dtype = "int32" if integer else "float32"
     start = T.int32(0) if integer else T.float32(0)

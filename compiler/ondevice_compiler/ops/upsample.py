@@ -7,7 +7,7 @@ from typing import Any
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import KernelBuilder
-from ondevice_compiler.ops.gradient_store import gradient_store
+from ondevice_compiler.ops.gradient_store import COPY_SPARE, gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register, same_quantization, shape_of
 from ondevice_compiler.program import Program, Step
 
@@ -30,7 +30,7 @@ def lower_gradient(k: KernelBuilder, step: Step, program: Program) -> None:
     g_tensor, out_tensor = program.tensor(step.inputs[0]), program.tensor(step.outputs[0])
     rows, columns = step.attributes["factor"]
     g = k.tensor("g", g_tensor)
-    store, _ = gradient_store(k, step, program)
+    store, _ = gradient_store(k, step, program, spare=COPY_SPARE)
     integer = g_tensor.dtype == "int8"
     dtype = "int32" if integer else "float32"
     _, height, width, channels = out_tensor.shape
