@@ -10,8 +10,6 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.calibrate import Calibration
+from ondevice_compiler.compiler_digest import compiler_digest
 
 
 def cached_calibration(
@@ -37,7 +36,7 @@ def cached_calibration(
     """
     if folder is None:
         return measure()
-    digest = hashlib.sha256(_compiler_digest())
+    digest = hashlib.sha256(compiler_digest())
     for text in texts:
         digest.update(text.encode())
     for array in arrays:
@@ -81,12 +80,3 @@ def _write(path: Path, calibration: Calibration) -> None:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     np.savez(temporary, **arrays)
     os.replace(temporary, path)
-
-
-@cache
-def _compiler_digest() -> bytes:
-    """Of the compiler's own sources and TVM's version."""
-    digest = hashlib.sha256(version("apache-tvm").encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.digest()

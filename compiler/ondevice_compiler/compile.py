@@ -19,6 +19,7 @@ from ondevice_compiler.calibrate import Calibration, calibrate
 from ondevice_compiler.calibration_cache import cached_calibration
 from ondevice_compiler.emit import emit
 from ondevice_compiler.errors import DoesNotFitError, UserError
+from ondevice_compiler.kernel_cache import KernelCache
 from ondevice_compiler.load import load_model, load_module
 from ondevice_compiler.load.head import replace_head
 from ondevice_compiler.load.normal_form import LoadedModel
@@ -72,7 +73,7 @@ class CompileOptions:
         remat_macs_cap: Share of the step's multiply-accumulates, in [0, 1], that may be spent on
             computing activations again in backward instead of keeping them.
         tuning: Database of `ondevice tune`, which wins over the one that comes with the compiler.
-        calibrations: Folder where calibrations are kept between compilations; None: nowhere.
+        cache: Folder where calibrations and kernels are kept between compilations; None: nowhere.
     """
 
     name: str = "model"
@@ -98,7 +99,7 @@ class CompileOptions:
     in_place: bool = True
     remat_macs_cap: float = 0.0
     tuning: Path | None = None
-    calibrations: Path | None = None
+    cache: Path | None = None
 
     @property
     def rule(self) -> Optimizer:
@@ -268,7 +269,7 @@ def analyse(
     if options.dtype == "int8":
         ordered, labels = _in_memory_order(loaded, samples), np.asarray(calibration_y)
         calibration = cached_calibration(
-            options.calibrations,
+            options.cache and options.cache / "calibrations",
             (stages["load"], stages["autodiff"]),
             (ordered, labels, *loaded.parameters.values()),
             lambda: calibrate(joint, ordered, labels),
@@ -306,7 +307,12 @@ def generate(
     stages.update((stage, str(program)) for stage, program in planned.stages.items())
     stages["plan"] = _plan_text(planned.plan)
     on_stage("lower")
-    lowered = lower(planned.program, planned.plan, tile_choice(options.tuning))
+    lowered = lower(
+        planned.program,
+        planned.plan,
+        tile_choice(options.tuning),
+        KernelCache(options.cache and options.cache / "kernels"),
+    )
     stages["lower"] = str(lowered)
     on_stage("emit")
     loaded, scheme = analysis.loaded, planned.scheme

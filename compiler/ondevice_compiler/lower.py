@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice_compiler.codegen import PLACEHOLDER, to_c
+from ondevice_compiler.codegen import PLACEHOLDER
 from ondevice_compiler.kernel_builder import Argument, KernelBuilder, TensorArgument
+from ondevice_compiler.kernel_cache import KernelCache
 from ondevice_compiler.ops import OPERATORS
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan
@@ -18,6 +19,7 @@ from ondevice_compiler.strips import Band, Layout, band_step, row_elements, stri
 from ondevice_compiler.tiling.database import measured_tile
 from ondevice_compiler.tiling.tile import Choose
 
+NO_CACHE = KernelCache(None)
 RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error", "clip_norm")
 
 
@@ -114,15 +116,21 @@ class Lowered:
         return "\n".join(kernel.source for kernel in self.kernels)
 
 
-def lower(program: Program, plan: Plan | None = None, tiles: Choose = measured_tile) -> Lowered:
+def lower(
+    program: Program,
+    plan: Plan | None = None,
+    tiles: Choose = measured_tile,
+    cache: KernelCache = NO_CACHE,
+) -> Lowered:
     """Builds, schedules and prints the kernel of every step; equal kernels are shared.
 
     Args:
         program: Ordered.
         plan: Of the program; says which arguments of a kernel share bytes. None: none do.
         tiles: Chooses the register tiles.
+        cache: Of the kernels' C.
     """
-    kernels = _Kernels(plan, tiles)
+    kernels = _Kernels(plan, tiles, cache)
     in_strips = {i for s in program.strips for i in range(s.first, s.last + 1)}
     strips = tuple(_lower_strip(program, strip, kernels) for strip in program.strips)
     usual = {part.index: part for loops in strips for part in _longest(loops)}
@@ -156,9 +164,10 @@ def kernel_steps(program: Program) -> Iterator[tuple[Step, Program]]:
 class _Kernels:
     """Collects kernels; the same source is kept once."""
 
-    def __init__(self, plan: Plan | None, tiles: Choose) -> None:
+    def __init__(self, plan: Plan | None, tiles: Choose, cache: KernelCache) -> None:
         self._plan = plan
         self._tiles = tiles
+        self._cache = cache
         self._lowered: dict[str, tuple[str, tuple[Argument, ...]]] = {}
         self._names: dict[str, str] = {}
         self._used: dict[str, int] = {}
@@ -175,7 +184,7 @@ class _Kernels:
         builder = KernelBuilder(PLACEHOLDER, tiles=self._tiles)
         OPERATORS[step.op].lower(builder, step, program)
         shared = self._shared(builder, program)
-        source = to_c(builder.finish(), builder.written, shared)
+        source = self._cache.to_c(builder.finish(), builder.written, shared)
         if source not in self._names:
             base = _function_name(step, program)
             self._used[base] = self._used.get(base, 0) + 1

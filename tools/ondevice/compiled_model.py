@@ -53,7 +53,7 @@ class CompileRequest:
         classes: Number of classes where it is known.
         ram_limit_bytes: What the board leaves for the model; None: no limit.
         flash_limit_bytes: Likewise.
-        calibrations: Folder where calibrations are kept between compilations; None: nowhere.
+        cache: Folder where the compiler keeps calibrations and kernels; None: nowhere.
     """
 
     model: Path
@@ -64,7 +64,7 @@ class CompileRequest:
     classes: int | None = None
     ram_limit_bytes: int | None = None
     flash_limit_bytes: int | None = None
-    calibrations: Path | None = None
+    cache: Path | None = None
 
 
 def load_model_directory(path: Path) -> ModelDirectory:
@@ -179,7 +179,7 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         in_place=settings.in_place,
         remat_macs_cap=settings.remat_macs_cap,
         tuning=settings.tuning,
-        calibrations=request.calibrations,
+        cache=request.cache,
     )
 
 

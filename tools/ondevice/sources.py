@@ -75,7 +75,7 @@ def compile_request(
     ram_limit_bytes: int | None = None,
     flash_limit_bytes: int | None = None,
 ) -> CompileRequest:
-    """Returns what the compiler is asked for; it keeps calibrations below `build_root`."""
+    """Returns what the compiler is asked for; it keeps its cache below `build_root`."""
     return CompileRequest(
         model=sources.model,
         settings=config.model,
@@ -85,7 +85,7 @@ def compile_request(
         classes=len(sources.data.class_names) or None,
         ram_limit_bytes=ram_limit_bytes,
         flash_limit_bytes=flash_limit_bytes,
-        calibrations=build_root / "calibrations",
+        cache=build_root / "cache",
     )
 
 
