@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layers import input_gradient
+from layers import bias_update, input_gradient
 from naive import naive_kernel
 
 from native_kernels import Case, make_step, one_step
 from ondevice.boards import load_board
-from ondevice.measure.bench import Bench
+from ondevice.measure.bench import Bench, Measurement
 from ondevice.measure.task import Task, lowered_kernel
 from ondevice_compiler.program import Part, Quantization, Tensor
 from ondevice_compiler.tiling.covering import column_blocks
@@ -128,17 +128,33 @@ DEVICE_TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
+def equal_without_vectors(bench: Bench, task: Task, intrinsic: str) -> Measurement:
+    """What the task's kernel gives, with the DSP instructions and without them."""
+    vectors = lowered_kernel(task)
+    assert intrinsic in vectors.definitions
+    portable = replace(vectors, definitions=f"#undef __ARM_FEATURE_DSP\n{vectors.definitions}")
+    fast, slow = bench.measure(task, vectors), bench.measure(task, portable)
+    assert fast.checksum == slow.checksum
+    assert fast.count < slow.count
+    return fast
+
+
+@pytest.mark.parametrize("extreme", [-127, 127])
+def test_a_bias_gradient_sums_more_pixels_than_an_int16_can_hold(
+    bench: Bench, extreme: int
+) -> None:
+    task = bias_update("b", 23, 10, 10)  # 529 pixels
+    g = np.full_like(task.values["g"], extreme)
+    task = replace(task, values={**task.values, "g": g}, rate=1e-9)
+    equal_without_vectors(bench, task, "od_sum4")
+
+
 @pytest.mark.parametrize("name", DEVICE_TASKS)
 def test_the_vector_instructions_give_the_integers_of_the_portable_form(
     bench: Bench, name: str
 ) -> None:
     task = DEVICE_TASKS[name]()
-    vectors = lowered_kernel(task)
-    assert "od_rows2" in vectors.definitions
-    portable = replace(vectors, definitions=f"#undef __ARM_FEATURE_DSP\n{vectors.definitions}")
-    fast, slow = bench.measure(task, vectors), bench.measure(task, portable)
-    assert fast.checksum == slow.checksum
-    assert fast.count < slow.count
+    fast = equal_without_vectors(bench, task, "od_rows2")
     if not task.program.tensor("w").trainable:  # Plain loops know frozen weights only.
         plain = naive_kernel(task)
         assert plain is not None

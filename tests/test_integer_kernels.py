@@ -255,7 +255,7 @@ def test_weight_updates_equal_the_reference(cases: list[Case]) -> None:
 
 @st.composite
 def bias_updates(draw: Draw) -> Case:
-    shape = (1, draw(st.integers(1, 5)), draw(st.integers(1, 8)), draw(st.integers(1, 4)))
+    shape = (1, draw(st.integers(1, 5)), draw(st.integers(1, 8)), draw(st.integers(1, 9)))
     own = Quantization(tuple(draw(scales) for _ in range(shape[3])))
     bias = Tensor("b", (shape[3],), "int32", "parameter", own, True)
     outputs, attributes = updated(draw, bias)

@@ -219,4 +219,45 @@ static inline void od_rows1_q88(const int8_t *x, const int16_t *w, int32_t *acc)
     }
 }
 
+/* acc += the sum of `count` elements, `apart` from each other. */
+static inline void od_sum1(const int8_t *x, int32_t count, int32_t apart, int32_t *acc) {
+    for (int32_t k = 0; k < count; k++) {
+        *acc += x[k * apart];
+    }
+}
+
+/* The same for four neighbours: acc[i] += sum of x[k * apart + i]. */
+static inline void od_sum4(const int8_t *x, int32_t count, int32_t apart, int32_t *acc) {
+#if OD_HAS_DSP
+    while (count > 0) { /* An int16 holds the sum of 256 elements. */
+        const int32_t part = count < 256 ? count : 256;
+        od_pair_t even = od_both(0);
+        od_pair_t odd = od_both(0);
+        int32_t left = part;
+        for (; left >= 8; left -= 8, x += 8 * apart) {
+#pragma GCC unroll 8
+            for (int32_t k = 0; k < 8; k++) {
+                even = od_even_plus(od_load4(x + k * apart), even);
+                odd = od_odd_plus(od_load4(x + k * apart), odd);
+            }
+        }
+        for (; left > 0; left--, x += apart) {
+            even = od_even_plus(od_load4(x), even);
+            odd = od_odd_plus(od_load4(x), odd);
+        }
+        acc[0] += (int16_t)((uint32_t)even & 0xFFFFu);
+        acc[1] += (int16_t)((uint32_t)odd & 0xFFFFu);
+        acc[2] += (int32_t)even >> 16;
+        acc[3] += (int32_t)odd >> 16;
+        count -= part;
+    }
+#else
+    for (int32_t k = 0; k < count; k++) {
+        for (int32_t i = 0; i < 4; i++) {
+            acc[i] += x[k * apart + i];
+        }
+    }
+#endif
+}
+
 #endif
