@@ -88,6 +88,8 @@ def default_tile(workload: Workload) -> Tile:
     extent = workload.sizes.get("pixels", 1)
     pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
     if workload.kind == "outer":
+        if extent * workload.sizes["rows"] == 1:  # A linear layer: nearly all is the update.
+            return Tile()
         fitting = max(_divisors(extent, LARGEST_PIXELS))
         return Tile(fitting, max(_divisors(workload.sizes.get("channels", 1), 2)))
     channels = max(_divisors(workload.sizes.get("channels", 1), 2 if pixels > 1 else 4))
