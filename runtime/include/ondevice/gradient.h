@@ -107,14 +107,11 @@ static inline int32_t od_store_real_gradient(float value, int32_t exponent, void
     return od_count_gradient(od_round(scaled), value == 0.0f, scale);
 }
 
-/* value * 2^shift, rounded half away from zero; for int8 values and shifts up to 20. Without a
- * branch: what depends on the shift alone leaves the loop around. */
+/* value * 2^shift, rounded half away from zero; for int8 values and shifts up to 12. It has nine
+ * bits more before it is rounded: at 2^-9 and below an int8 rounds to 0. */
 static inline int32_t od_shift_gradient(int32_t value, int32_t shift) {
-    const int32_t up = shift > 0 ? shift : 0;
-    const int32_t down = shift < 0 ? (shift > -31 ? -shift : 31) : 0;
-    const int32_t half = (int32_t)((UINT32_C(1) << down) >> 1);
-    const int32_t rounds = half != 0 ? -1 : 0;
-    return (value * (1 << up) + half + ((value >> 31) & rounds)) >> down;
+    const int32_t factor = 1 << (shift > -9 ? shift + 9 : 0);
+    return (value * factor + (value >> 31) + 256) >> 9;
 }
 
 /* a + b * 2^apart in units of 2^-OD_ALIGN_BITS of the coarser of their units. */
