@@ -65,8 +65,9 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         finish = output_store(k, step, x_tensor, weights, y_tensor)
         y = k.tensor("y", y_tensor, written=True)
 
-        def put(acc: Any, row: Any, column: Any, channel: Any) -> None:
-            k.set(y, (0, row, column, channel), finish(acc, channel))
+        def put(sums: list[Any], places: list[Any]) -> None:
+            for acc, (row, column, channel) in zip(sums, places, strict=True):
+                k.set(y, (0, row, column, channel), finish(acc, channel))
 
         depthwise.emit(offset, lambda channel: bias[channel], put)
         return

@@ -48,12 +48,7 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     lines = axes_of(window, transposed=True)
     if integer and is_depthwise(weights, groups, lines[1]):
         depthwise = Depthwise(k, lines, "g", g_tensor, weights)
-        store, _ = gradient_store(k, step, program)
-
-        def put(acc: Any, row: Any, column: Any, channel: Any) -> None:
-            for target, value, indices in store(acc, (0, row, column, channel)):
-                k.set(target, indices, value)
-
+        put = integer_store(k, step, program, shape=out_tensor.shape[1:]).pixels
         depthwise.emit(T.int32(0), lambda channel: T.int32(0), put)
         return
     if integer and groups == 1 and (runs := channel_runs(weights)) is not None:

@@ -12,14 +12,15 @@ from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.split_weight import ChannelRun, channel_runs, whole_shape
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.taps import Axis, Columns, column_tiles, row_taps
-from ondevice_compiler.tiling.tile import LARGEST_PIXELS, Workload
+from ondevice_compiler.tiling.tile import LARGEST_PIXELS, Tile, Workload
 
 VECTOR = 4  # Channels of one word.
 LAYOUT = (1, 2, 3, 0)  # A frozen weight's channels lie side by side in flash, as in the maps.
 
 Weight = Callable[[Expr, Expr, Expr], Expr]  # (window row, window column, channel) -> element
 Start = Callable[[Expr], Expr]  # channel -> first value of its sum
-Store = Callable[[Expr, Expr, Expr, Expr], None]  # (sum, row, column, channel)
+Place = tuple[Expr, Expr, Expr]  # row, column, channel
+Store = Callable[[list[Expr], list[Place]], None]  # sums of one channel at neighbouring pixels
 
 
 def is_depthwise(parts: Sequence[Tensor], groups: int, columns: Axis) -> bool:
@@ -96,14 +97,13 @@ class Depthwise:
         Args:
             offset: Added to each element that is read: minus its zero point.
             start: First value of a channel's sums.
-            store: Adds the statements that store a sum.
+            store: Adds the statements that store the sums of a channel.
         """
         k = self._k
         tile = k.tile(self._workload)
         sums = _Sums(offset, start, store)
         with k.loop("row", 0, self._rows.written) as row:
             for group in column_tiles(self._columns, tile.pixels):
-                straight = tile.unroll > 1 and group.count > 1
                 with k.loop("column", 0, group.count) as turn:
                     for channels in self._channels:
                         vectors, rest = divmod(channels.count, VECTOR)
@@ -111,59 +111,64 @@ class Depthwise:
                         if vectors:
                             with k.loop("channel", 0, vectors) as number:
                                 place = (row, turn, channels.first + number * VECTOR)
-                                self._tile(group, channels, place, VECTOR, straight, sums)
+                                self._tile(group, channels, place, VECTOR, tile, sums)
                         if rest:
-                            self._tile(group, channels, (row, turn, end), rest, False, sums)
+                            self._tile(group, channels, (row, turn, end), rest, tile, sums)
 
     def _tile(
-        self, group: Columns, channels: _Channels, place: tuple[Expr, Expr, Expr], count: int,
-        straight: bool, sums: _Sums,
+        self, group: Columns, channels: _Channels, place: Place, count: int,
+        tile: Tile, sums: _Sums,
     ) -> None:  # fmt: skip
         """Sums of `count` channels of neighbouring pixels, side by side in registers.
 
-        `straight`: where the whole window lies inside, its rows follow each other without a loop.
+        Two channels of four at a time leave registers for what neighbouring pixels share. Where
+        the whole window lies inside, its rows may follow each other without a loop.
         """
         k, (row, turn, channel) = self._k, place
-        acc = k.registers("acc", group.pixels * count)
-        for p in range(group.pixels):
-            for c in range(count):
-                k.set(acc, p * count + c, sums.start(channel + c))
         taps = row_taps(self._rows, row)
         elements = sorted({element for pixel in group.taps for element, _ in pixel})
+        parts = [[0, 2], [1, 3]] if count == VECTOR and tile.channels == 2 else [[*range(count)]]
 
-        def window_row(number: Expr) -> None:
+        def window_row(lanes: list[int], number: Expr) -> None:
             kh, source = taps.at(number)
             for kw in elements:
                 for p, pixel in enumerate(group.taps):
                     for column in (at for element, at in pixel if element == kw):
                         x = (0, source, column + turn * group.advance, channel)
-                        self._add(acc, p * count, channels, x, (kh, kw), count, sums.offset)
+                        self._add(acc, p * count, channels, x, (kh, kw), count, sums.offset, lanes)
 
-        def window_rows() -> None:
+        def window_rows(lanes: list[int]) -> None:
             with k.loop("tap", taps.begin, taps.end) as number:
-                window_row(number)
+                window_row(lanes, number)
 
-        if straight and self._rows.period == 1:
-            with T.If(taps.end - taps.begin == self._rows.kernel):
-                with T.Then():
-                    for number in range(self._rows.kernel):
-                        window_row(T.int32(number))
-                with T.Else():
-                    window_rows()
-        else:
-            window_rows()
-        for c in range(count):
-            for p in range(group.pixels):
-                column = group.first + p + turn * group.pixels
-                sums.store(acc[p * count + c], row, column, channel + c)
+        acc = k.registers("acc", group.pixels * count)
+        for lanes in parts:
+            for c in lanes:
+                for p in range(group.pixels):
+                    k.set(acc, p * count + c, sums.start(channel + c))
+            if tile.unroll > 1 and group.count > 1:
+                with T.If(taps.end - taps.begin == self._rows.kernel):
+                    with T.Then():
+                        for number in range(self._rows.kernel):
+                            window_row(lanes, T.int32(number))
+                    with T.Else():
+                        window_rows(lanes)
+            else:
+                window_rows(lanes)
+            for c in lanes:
+                columns = [group.first + p + turn * group.pixels for p in range(group.pixels)]
+                values = [acc[p * count + c] for p in range(group.pixels)]
+                sums.store(values, [(row, column, channel + c) for column in columns])
+            if lanes != parts[-1]:
+                T.evaluate(T.call_extern("void", "od_read_again"))
 
     def _add(
         self, acc: Any, at: int, channels: _Channels, x: tuple[Expr, ...],
-        element: tuple[Expr, int], count: int, offset: Expr,
+        element: tuple[Expr, int], count: int, offset: Expr, lanes: list[int],
     ) -> None:  # fmt: skip
         """Adds the products of one pixel under one window element."""
         suffix = "_q88" if channels.dtype == "int16" else ""
-        for c in range(count):
+        for c in lanes:
             read, weight = x, x[3] + c
             if count < VECTOR:
                 name, read = f"od_dot1{suffix}", (*x[:3], x[3] + c)

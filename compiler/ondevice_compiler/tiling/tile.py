@@ -20,8 +20,7 @@ class Tile:
 
     Attributes:
         pixels: Neighbouring outputs of a row, at most `LARGEST_PIXELS`.
-        channels: Neighbouring channels, or groups of four where a vector is four channels
-            (depthwise).
+        channels: Neighbouring channels; of a depthwise vector of four, how many at a time.
         unroll: Vector steps of the innermost loop, or rows of a depthwise window, that follow each
             other without a branch; columns of a depthwise window whose gradients are summed at
             once.
@@ -62,7 +61,8 @@ def candidates(workload: Workload) -> tuple[Tile, ...]:
     if workload.kind == "depthwise_dw":
         return tuple(Tile(p, 1, u) for p in range(1, LARGEST_PIXELS + 1) for u in (1, 2))
     if workload.kind.startswith("depthwise"):
-        return tuple(Tile(p, 1, u) for p in _periods(workload) for u in _straight(workload))
+        rows = _straight(workload)
+        return tuple(Tile(p, c, u) for p in _periods(workload) for c in (2, 4) for u in rows)
     if workload.kind.startswith("rows"):
         pixels = range(1, min(workload.sizes["pixels"], LARGEST_PIXELS) + 1)
         return tuple(Tile(p, 1, u) for p in pixels for u in _divisors(workload.sizes["steps"], 6))
@@ -78,14 +78,15 @@ def default_tile(workload: Workload) -> Tile:
     """A good tile where nothing was measured: six sums or so, and a short innermost loop."""
     if workload.kind == "depthwise_dw":
         return Tile(4, 1, 2)
-    if workload.kind.startswith("depthwise"):
-        periods = _periods(workload)
-        unroll = max(u for u in _straight(workload) if u <= 3)
-        return Tile(max((p for p in periods if p <= 2), default=periods[0]), 1, unroll)
     if workload.kind.startswith("rows"):
         unroll = max(_divisors(workload.sizes["steps"], 6))
         return Tile(min(workload.sizes["pixels"], 2), 1, unroll)
     extent = workload.sizes.get("pixels", 1)
+    if workload.kind.startswith("depthwise"):
+        unroll = max(rows for rows in _straight(workload) if rows <= 3)
+        if workload.kind.startswith("depthwise_dx"):
+            return Tile(2 if workload.sizes["stride"] == 1 else max(_periods(workload)), 2)
+        return Tile(3 if extent >= 24 or extent % 3 == 0 else LARGEST_PIXELS, 2, unroll)
     pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
     if workload.kind == "outer":
         if extent * workload.sizes["rows"] == 1:  # A linear layer: nearly all is the update.

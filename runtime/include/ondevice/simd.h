@@ -118,6 +118,13 @@ static inline int32_t od_dot1_q88(const int8_t *x, const int16_t *w, int32_t off
     return acc + (*x + offset) * od_weight_q88(*w);
 }
 
+/* What was read before is read again after it, instead of kept: it would be kept on the stack. */
+static inline void od_read_again(void) {
+#if defined(__GNUC__)
+    __asm__ volatile("" ::: "memory");
+#endif
+}
+
 /* acc + (x[I] + offset) * w[I], I < 4, and the same with one weight: for vectors of four
  * neighbouring channels, each with a sum of its own. Calls for the four lanes share their loads. */
 #if OD_HAS_DSP
