@@ -10,7 +10,7 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.geometry import Window
-from ondevice_compiler.ops.split_weight import ChannelRun, channel_runs, gathered_runs
+from ondevice_compiler.ops.split_weight import ChannelRun, runs_of
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.columns import ColumnGroup, column_groups, row_bounds
 from ondevice_compiler.tiling.dot import VECTOR, Run, add_dot, tiles_of
@@ -60,9 +60,7 @@ class DotConvolution:
         self.window = flat(window)
         self.columns = column_groups(self.window)
         self.weights = weights
-        runs = channel_runs(weights)
-        gathered = None if runs else gathered_runs(weights)
-        self.runs, order = (runs, None) if runs else gathered or ([], None)
+        self.runs, order = runs_of(weights)
         self.channels = bias.shape[-1]
         self.inner = x.shape[3]
         self.x = k.tensor("x", x, shape=(self.window.height, self.window.width, self.inner))
@@ -74,10 +72,9 @@ class DotConvolution:
     @staticmethod
     def fits(window: Window, weights: list[Tensor]) -> bool:
         """Whether the weight's runs are runs of x too, or a pixel's channels can be gathered."""
-        if channel_runs(weights) is not None:
-            return True
+        runs, order = runs_of(weights)
         pixel = (window.kernel_height, window.kernel_width, window.top, window.left)
-        return gathered_runs(weights) is not None and pixel == (1, 1, 0, 0)
+        return bool(runs) and (order is None or pixel == (1, 1, 0, 0))
 
     def emit(self, y_tensor: Tensor, offset: Expr, finish: Any) -> None:
         """Adds the loops.

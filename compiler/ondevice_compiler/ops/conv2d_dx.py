@@ -15,7 +15,7 @@ from ondevice_compiler.ops.geometry import guarded
 from ondevice_compiler.ops.gradient_store import gradient_store, integer_store
 from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.ops.split_weight import (
-    channel_runs,
+    runs_of,
     weight_reader,
     weight_tensors,
     whole_shape,
@@ -51,8 +51,8 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
         put = integer_store(k, step, program, shape=out_tensor.shape[1:]).pixels
         depthwise.emit(T.int32(0), lambda channel: T.int32(0), put)
         return
-    if integer and groups == 1 and (runs := channel_runs(weights)) is not None:
-        gradient = RowsGradient(k, window, g_tensor, weights, runs)
+    if integer and groups == 1 and runs_of(weights)[0]:
+        gradient = RowsGradient(k, window, g_tensor, weights)
         gradient.emit(integer_store(k, step, program, shape=gradient.shape))
         return
 

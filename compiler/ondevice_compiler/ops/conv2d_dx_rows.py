@@ -12,7 +12,7 @@ from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.conv2d_dot import flat
 from ondevice_compiler.ops.geometry import Window
 from ondevice_compiler.ops.gradient_store import GradientStore
-from ondevice_compiler.ops.split_weight import ChannelRun
+from ondevice_compiler.ops.split_weight import ChannelRun, runs_of
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.covering import Phase, column_blocks
 from ondevice_compiler.tiling.rows import VECTOR, Rows, add_rows
@@ -25,7 +25,8 @@ class _Place:
     """Where a tile is.
 
     Attributes:
-        row, column, channel: Of its first output.
+        row, column: Of its first output.
+        channel: Of its first output, in the order of the weights.
         target: First window that covers it.
         phase: Its columns.
         run: Tensor that holds the weights of its channels.
@@ -42,10 +43,6 @@ class _Place:
     element: Expr
     width: int
 
-    def index(self, pixel: int, channel: int, stride: int) -> tuple[Expr, ...]:
-        """Of one of the tile's outputs."""
-        return self.row, self.column + pixel * stride, self.channel + channel
-
 
 class RowsGradient:
     """Emits one input gradient tile by tile, in the order of the output's memory.
@@ -54,8 +51,7 @@ class RowsGradient:
         k: Builder; the gradient and the weights are declared as this is made.
         window: Geometry of the convolution.
         g: Gradient of its output.
-        weights: The weight's tensors.
-        runs: Which channels each tensor holds; from `channel_runs`.
+        weights: The weight's tensors, whole or split by input channels.
     """
 
     def __init__(
@@ -64,29 +60,28 @@ class RowsGradient:
         window: Window,
         g: Tensor,
         weights: list[Tensor],
-        runs: list[ChannelRun],
     ) -> None:
         self.k = k
         window = flat(window)
-        self.shape = (window.height, window.width, sum(run.extent for run in runs))
+        self.runs, order = runs_of(weights)
+        self.shape = (window.height, window.width, sum(run.extent for run in self.runs))
         self.rows, self.columns = axes_of(window, transposed=True)
         self.weights = weights
-        self.runs = runs
         self.outputs = g.shape[3]
         self.g = k.tensor("g", g, shape=(self.rows.read, self.columns.read, g.shape[3]))
         names = ("w", "w_frozen")
         self.w = [k.tensor(n, tensor) for n, tensor in zip(names, weights, strict=False)]
+        self.order = None if order is None else k.table("order", order)
 
     def emit(self, store: GradientStore) -> None:
         """Adds the loops."""
         tile = self.k.tile(self._workload())
-        stride = self.columns.stride
         for place in self._places(tile):
             pixels, width = place.phase.pixels, place.width
             if not place.phase.taps:
                 for p in range(pixels):
                     for c in range(width):
-                        self.k.set(store.out, place.index(p, c, stride), T.int8(0))
+                        self.k.set(store.out, self._index(place, p, c), T.int8(0))
                 continue
             sums = self.k.registers("acc", pixels * width)
             for number in range(pixels * width):
@@ -94,7 +89,14 @@ class RowsGradient:
             self._add(place, sums, tile)
             for c in range(width):
                 values = [sums[p * width + c] for p in range(pixels)]
-                store.pixels(values, [place.index(p, c, stride) for p in range(pixels)])
+                store.pixels(values, [self._index(place, p, c) for p in range(pixels)])
+
+    def _index(self, place: _Place, pixel: int, channel: int) -> tuple[Expr, ...]:
+        """Of one of the tile's outputs, in the map."""
+        at = place.channel + channel
+        if self.order is not None:
+            at = T.cast(self.order[at], "int32")
+        return place.row, place.column + pixel * self.columns.stride, at
 
     def _places(self, tile: Tile) -> Iterator[_Place]:
         """The tiles, block by block; what is emitted while one is current is in its loops."""

@@ -182,16 +182,21 @@ def channel_runs(parts: Sequence[Tensor], axis: int = 3) -> list[ChannelRun] | N
     return [run for run in runs if run.extent]
 
 
-def gathered_runs(parts: Sequence[Tensor]) -> tuple[list[ChannelRun], NDArray[Any]] | None:
-    """A weight of scattered input channels as runs of a map whose channels are put in its order.
+def runs_of(parts: Sequence[Tensor]) -> tuple[list[ChannelRun], NDArray[Any] | None]:
+    """The input channels of a weight as runs, in the map's order or in the weight's own.
 
     Returns:
-        (runs, map channel of each channel in the weight's order: trained, then frozen); None where
-        the weight is not split by input channels.
+        (runs, order): None for `order` where the runs are the map's. Where the channels are
+        scattered, a run's `channel` is a place in `order`, which says the map's channel: trained
+        channels, then frozen. No runs where the weight is split by output channels.
     """
+    runs = channel_runs(parts)
+    if runs is not None:
+        return runs, None
     part = parts[0].part
-    if part is None or part.axis != 3:
-        return None
+    assert part is not None
+    if part.axis != 3:
+        return [], None
     trained, frozen = _part(parts[0]), _part(parts[1])
     runs = [ChannelRun(0, 0, 0, len(trained)), ChannelRun(1, 0, len(trained), len(frozen))]
     dtype = np.uint8 if part.extent <= 256 else np.uint16
