@@ -12,6 +12,9 @@ from native_kernels import Outcome, run_cases
 from ondevice.boards import Board, list_boards, load_board
 from ondevice.measure.bench import Bench
 from ondevice.measure.task import KernelSource, Task, lowered_kernel
+from ondevice_compiler.lower import lower
+from ondevice_compiler.tiling.database import measured_tile
+from ondevice_compiler.tiling.simd import for_simd
 
 CORES = {
     board.cpu: board
@@ -30,16 +33,17 @@ def on_this_computer() -> dict[str, Outcome]:
 
 
 @cache
-def lowered(names: tuple[str, ...]) -> tuple[Task, KernelSource]:
-    """Some of the cases as one task, and its kernels."""
+def lowered(names: tuple[str, ...], simd: str) -> tuple[Task, KernelSource]:
+    """Some of the cases as one task, and its kernels for a kind of CPU."""
     cases = kernel_cases()
     task = one_task({name: cases[name] for name in names})
-    return task, lowered_kernel(task)
+    tiles = for_simd(simd, measured_tile)
+    return task, lowered_kernel(task, lower(task.program, tiles=tiles))
 
 
 def differing(board: Board, names: tuple[str, ...]) -> tuple[str, ...]:
     """The cases whose checksum on the board is not this computer's, by halves."""
-    task, kernels = lowered(names)
+    task, kernels = lowered(names, board.simd)
     with Bench(board) as bench:
         found = bench.measure(task, kernels).checksum
     if found == checksum(task, {name: on_this_computer()[name] for name in names}):

@@ -29,6 +29,7 @@ from ondevice_compiler.samples import to_memory_order
 from ondevice_compiler.schedule import MemoryOptions, Schedule, schedule
 from ondevice_compiler.scheme import UpdateScheme, prepare, resolve_scheme
 from ondevice_compiler.tiling.database import tile_choice
+from ondevice_compiler.tiling.simd import SIMD, for_simd
 from ondevice_compiler.updates import Optimizer
 
 STAGES = (
@@ -72,6 +73,8 @@ class CompileOptions:
             slices that are contiguous where they lie.
         remat_macs_cap: Share of the step's multiply-accumulates, in [0, 1], that may be spent on
             computing activations again in backward instead of keeping them.
+        simd: Vector instructions of the CPU that the kernels are made for: "dsp", "mve" or "none".
+            Any runs everywhere, with the same integers.
         tuning: Database of `ondevice tune`, which wins over the one that comes with the compiler.
         cache: Folder where calibrations and kernels are kept between compilations; None: nowhere.
     """
@@ -98,6 +101,7 @@ class CompileOptions:
     patch: bool = True
     in_place: bool = True
     remat_macs_cap: float = 0.0
+    simd: str = "dsp"
     tuning: Path | None = None
     cache: Path | None = None
 
@@ -123,7 +127,8 @@ class CompileOptions:
 
     def check(self) -> None:
         """Raises UserError for a value outside its range."""
-        for key, allowed in (("dtype", DTYPES), ("loss", LOSSES), ("optimizer", OPTIMIZERS)):
+        choices = {"dtype": DTYPES, "loss": LOSSES, "optimizer": OPTIMIZERS, "simd": SIMD}
+        for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise UserError(f"{key} '{getattr(self, key)}'; allowed: {', '.join(allowed)}")
         smoothing_limit = 1.0 if self.loss == "cross_entropy" else 0.0
@@ -310,7 +315,7 @@ def generate(
     lowered = lower(
         planned.program,
         planned.plan,
-        tile_choice(options.tuning),
+        for_simd(options.simd, tile_choice(options.tuning)),
         KernelCache(options.cache and options.cache / "kernels"),
     )
     stages["lower"] = str(lowered)

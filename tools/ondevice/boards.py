@@ -15,6 +15,7 @@ ALLOWED = {
     "uart": ("stdio", "usart1", "usart2", "cmsdk", "nrf51"),
     "counter": ("none", "tim2", "dualtimer", "systemcounter", "nrf51timer", "dwt"),
 }
+_SIMD = {"cortex-m0": "none", "cortex-m0plus": "none", "cortex-m3": "none", "cortex-m55": "mve"}
 
 
 class BoardError(UserError):
@@ -67,6 +68,11 @@ class Board:
     openocd_target: str = ""
     mount_label: str = ""
     usb_id: str = ""
+
+    @property
+    def simd(self) -> str:
+        """Vector instructions of the CPU: "dsp", "mve" or "none"; the host runs those of "dsp"."""
+        return _SIMD.get(self.cpu, "dsp")
 
 
 def list_boards(folder: Path | None = None) -> list[str]:

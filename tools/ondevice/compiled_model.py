@@ -53,6 +53,7 @@ class CompileRequest:
         classes: Number of classes where it is known.
         ram_limit_bytes: What the board leaves for the model; None: no limit.
         flash_limit_bytes: Likewise.
+        simd: Vector instructions of the board's CPU; see `Board.simd`.
         cache: Folder where the compiler keeps calibrations and kernels; None: nowhere.
     """
 
@@ -64,6 +65,7 @@ class CompileRequest:
     classes: int | None = None
     ram_limit_bytes: int | None = None
     flash_limit_bytes: int | None = None
+    simd: str = "dsp"
     cache: Path | None = None
 
 
@@ -178,6 +180,7 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         patch=settings.patch,
         in_place=settings.in_place,
         remat_macs_cap=settings.remat_macs_cap,
+        simd=request.simd,
         tuning=settings.tuning,
         cache=request.cache,
     )
@@ -207,6 +210,7 @@ def cache_key(request: CompileRequest) -> str:
         "label_smoothing": settings.label_smoothing,
         "optimizer": _optimizer_facts(settings),
         "classes": request.classes,
+        "simd": request.simd,
         "memory": [getattr(settings, key) for key in _MEMORY_KEYS],
         "calibration": [list(request.calibration_x.shape), list(request.calibration_y.shape)],
         "tvm": _tvm_version(),

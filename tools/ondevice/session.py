@@ -71,7 +71,9 @@ def prepare(
         say(f"Compiling {sources.model} ...")
     ram_limit = board.ram_bytes - board.stack_bytes if board and board.run != "host" else None
     flash_limit = board.flash_bytes if board and board.run != "host" else None
-    model = compiled_model(config, sources, build_root, ram_limit, flash_limit)
+    model = compiled_model(
+        config, sources, build_root, ram_limit, flash_limit, board.simd if board else "dsp"
+    )
     check_dataset(sources.data, model.manifest)
     budget = board_budget(board, model.manifest)
     check_budget(budget, model.manifest, board.name if board is not None else "the board")

@@ -74,6 +74,7 @@ def compile_request(
     build_root: Path,
     ram_limit_bytes: int | None = None,
     flash_limit_bytes: int | None = None,
+    simd: str = "dsp",
 ) -> CompileRequest:
     """Returns what the compiler is asked for; it keeps its cache below `build_root`."""
     return CompileRequest(
@@ -85,6 +86,7 @@ def compile_request(
         classes=len(sources.data.class_names) or None,
         ram_limit_bytes=ram_limit_bytes,
         flash_limit_bytes=flash_limit_bytes,
+        simd=simd,
         cache=build_root / "cache",
     )
 
@@ -95,13 +97,14 @@ def compiled_model(
     build_root: Path,
     ram_limit_bytes: int | None = None,
     flash_limit_bytes: int | None = None,
+    simd: str = "dsp",
 ) -> ModelDirectory:
     """Loads a compiled directory, or compiles a model file (cached below `build_root`)."""
     if sources.model.is_dir():
         model = load_model_directory(sources.model)
         _check_settings(config.model, model.manifest, sources.model)
         return model
-    request = compile_request(config, sources, build_root, ram_limit_bytes, flash_limit_bytes)
+    request = compile_request(config, sources, build_root, ram_limit_bytes, flash_limit_bytes, simd)
     return compile_to_cache(request, build_root / "models")
 
 

@@ -94,7 +94,7 @@ class DotConvolution:
                 self.k.set(sums, number, self.bias[place.channel + c])
             with self.k.loop("kh", *row_bounds(self.window, place.row)) as kh:
                 for run in self._runs(place, kh):
-                    add_dot(self.k, sums, run, place.pixels, place.channels, tile.unroll, offset)
+                    add_dot(self.k, sums, run, place.pixels, place.channels, tile, offset)
             for number, (p, c) in enumerate(outputs):
                 value = finish(sums[number], place.channel + c)
                 self.k.set(y, (place.row, place.column + p, place.channel + c), value)

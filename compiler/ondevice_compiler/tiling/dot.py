@@ -9,8 +9,10 @@ from typing import Any
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
+from ondevice_compiler.tiling.tile import Tile
 
 VECTOR = 4  # Products of one tensor intrinsic, od_dot4.
+WIDTHS = (16, 4, 1)  # Of od_dot16, od_dot4, od_dot1.
 
 Address = Callable[[int, Expr], Expr]  # (number in the tile, element of the run) -> element
 
@@ -33,7 +35,7 @@ class Run:
 
 
 def add_dot(
-    k: KernelBuilder, sums: Any, run: Run, pixels: int, channels: int, unroll: int, offset: Expr
+    k: KernelBuilder, sums: Any, run: Run, pixels: int, channels: int, tile: Tile, offset: Expr
 ) -> None:
     """Adds a run's products to the tile's sums, `sums[pixel * channels + channel]`.
 
@@ -41,37 +43,41 @@ def add_dot(
         k: Builder, inside the tile's loops.
         sums: The tile's accumulators.
         run: What is multiplied.
-        pixels, channels: Of the tile.
-        unroll: Vectors a turn of the loop.
+        pixels, channels: Of the tile, here.
+        tile: Says how many elements a turn of the loop has, and by how many they are taken.
         offset: Added to each element of x.
     """
     suffix = "_q88" if run.weight_dtype == "int16" else ""
     outputs = [(p, c) for p in range(pixels) for c in range(channels)]
 
-    def step(name: str, first: Expr) -> None:
+    def step(width: Any, first: Expr, *count: int) -> None:
         for p, c in outputs:
             at = p * channels + c
             x, w = T.address_of(run.x(p, first)), T.address_of(run.w(c, first))
-            k.set(sums, at, T.call_pure_extern("int32", name, x, w, offset, sums[at]))
+            arguments = (x, w, offset, sums[at], *count)
+            k.set(sums, at, T.call_pure_extern("int32", f"od_dot{width}{suffix}", *arguments))
 
-    vector, single = f"od_dot4{suffix}", f"od_dot1{suffix}"
+    def straight(begin: Expr, length: int) -> None:
+        done = 0
+        for width in (width for width in WIDTHS if width <= tile.vector):
+            if width < WIDTHS[0] == tile.vector and not suffix and length - done > 1:
+                return step("_part", begin + done, length - done)
+            while length - done >= width:
+                step(width, begin + done)
+                done += width
+
+    turn = max(VECTOR * tile.unroll, tile.vector)
     if not isinstance(run.length, int):
         with k.loop("k", 0, T.shift_right(run.length, 2)) as index:
-            step(vector, index * VECTOR)
+            straight(index * VECTOR, VECTOR)
         return
-    turns = run.length // (VECTOR * unroll)
+    turns = run.length // turn
     if turns > 1:
         with k.loop("k", 0, turns) as index:
-            for number in range(unroll):
-                step(vector, index * (VECTOR * unroll) + number * VECTOR)
+            straight(index * turn, turn)
     else:
         turns = 0
-    done = turns * unroll * VECTOR
-    while run.length - done >= VECTOR:
-        step(vector, T.int32(done))
-        done += VECTOR
-    for rest in range(done, run.length):
-        step(single, T.int32(rest))
+    straight(T.int32(turns * turn), run.length - turns * turn)
 
 
 def tiles_of(extent: int, size: int) -> Sequence[tuple[int, int, int]]:

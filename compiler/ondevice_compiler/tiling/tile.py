@@ -24,6 +24,7 @@ class Tile:
         unroll: Vector steps of the innermost loop, or rows of a depthwise window, that follow each
             other without a branch; columns of a depthwise window whose gradients are summed at
             once.
+        vector: Products of one intrinsic along memory, at most: 16, 4 or 1; see `for_simd`.
 
     The tile of an outer product (a weight gradient) is `channels` output channels by `unroll`
     vectors of input channels; its innermost loop takes `pixels` pixels a turn.
@@ -32,6 +33,7 @@ class Tile:
     pixels: int = 1
     channels: int = 1
     unroll: int = 1
+    vector: int = 4
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,13 @@
 #define OD_HAS_DSP 0
 #endif
 
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#define OD_HAS_MVE 1
+#include <arm_mve.h>
+#else
+#define OD_HAS_MVE 0
+#endif
+
 /* A Q8.8 weight as kernels compute with it. */
 static inline int32_t od_weight_q88(int16_t weight) { return weight >> 8; }
 
@@ -109,13 +116,65 @@ static inline int32_t od_dot4_q88(const int8_t *x, const int16_t *w, int32_t off
 #endif
 }
 
+/* Where bytes are taken one by one, a tile's products stay in the order of its calls: gcc would
+ * rather finish one sum after the other and keep all their operands, in memory. */
+static inline int32_t od_in_order(int32_t acc) {
+#if defined(__arm__) && !OD_HAS_DSP
+    __asm__ volatile("" : "+r"(acc));
+#endif
+    return acc;
+}
+
 /* One product. */
 static inline int32_t od_dot1(const int8_t *x, const int8_t *w, int32_t offset, int32_t acc) {
-    return acc + (*x + offset) * *w;
+    return od_in_order(acc + (*x + offset) * *w);
 }
 
 static inline int32_t od_dot1_q88(const int8_t *x, const int16_t *w, int32_t offset, int32_t acc) {
-    return acc + (*x + offset) * od_weight_q88(*w);
+    return od_in_order(acc + (*x + offset) * od_weight_q88(*w));
+}
+
+/* `count` products, at most 16, and sixteen. MVE leaves the offset out of the vectors: it
+ * multiplies the sum of the weights, once a tile, and the integers are the same modulo 2^32. */
+static inline int32_t od_dot_part(const int8_t *x, const int8_t *w, int32_t offset, int32_t acc,
+                                  int32_t count) {
+#if OD_HAS_MVE
+    const mve_pred16_t lanes = vctp8q((uint32_t)count);
+    const int8x16_t ws = vldrbq_z_s8(w, lanes);
+    return vmladavaq_s8(acc, vldrbq_z_s8(x, lanes), ws) + offset * vaddvq_s8(ws);
+#else
+    for (int32_t i = 0; i < count; i++) {
+        acc = od_dot1(x + i, w + i, offset, acc);
+    }
+    return acc;
+#endif
+}
+
+static inline int32_t od_dot16(const int8_t *x, const int8_t *w, int32_t offset, int32_t acc) {
+#if OD_HAS_MVE
+    const int8x16_t ws = vldrbq_s8(w);
+    return vmladavaq_s8(acc, vldrbq_s8(x), ws) + offset * vaddvq_s8(ws);
+#else
+    return od_dot_part(x, w, offset, acc, 16);
+#endif
+}
+
+/* The same with Q8.8 weights. */
+static inline int32_t od_dot_part_q88(const int8_t *x, const int16_t *w, int32_t offset,
+                                      int32_t acc, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        acc = od_dot1_q88(x + i, w + i, offset, acc);
+    }
+    return acc;
+}
+
+static inline int32_t od_dot16_q88(const int8_t *x, const int16_t *w, int32_t offset, int32_t acc) {
+#if OD_HAS_MVE
+    const int8x16_t ws = vld2q_s8((const int8_t *)w).val[1]; /* the high bytes */
+    return vmladavaq_s8(acc, vldrbq_s8(x), ws) + offset * vaddvq_s8(ws);
+#else
+    return od_dot_part_q88(x, w, offset, acc, 16);
+#endif
 }
 
 /* What was read before is read again after it, instead of kept: it would be kept on the stack. */
