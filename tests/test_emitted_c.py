@@ -30,15 +30,19 @@ print("digest", hashlib.sha256(text.encode()).hexdigest())
 """
 
 
-def check_c(compiler: str, folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def check_c(
+    compiler: str, folder: Path, files: dict[str, str], cpu: str = "cortex-m4"
+) -> subprocess.CompletedProcess[str]:
     """Compiles the model's C under the house's warnings."""
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    cpu = ["-mcpu=cortex-m4", "-mthumb"] if compiler.startswith("arm") else []
+    machine = [f"-mcpu={cpu}", "-mthumb"] if compiler.startswith("arm") else []
+    if cpu == "cortex-m55":
+        machine.append("-mfloat-abi=hard")  # Vectors are passed in the FPU's registers.
     include = f"-I{ROOT / 'runtime/include'}"
-    flags = ["-std=c99", "-O2", "-ffp-contract=off", *WARNINGS, *cpu, include, "-c"]
+    flags = ["-std=c99", "-O2", "-ffp-contract=off", *WARNINGS, *machine, include, "-c"]
     command = [compiler, *flags, str(folder / "model.c"), "-o", str(folder / "model.o")]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
@@ -54,6 +58,21 @@ def test_the_c_is_clean_under_strict_warnings(
     for compiler in COMPILERS:
         done = check_c(compiler, tmp_path, files)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cpu", "simd"),
+    [
+        ("cortex-m0plus", "none"), ("cortex-m3", "none"), ("cortex-m33", "dsp"),
+        ("cortex-m55", "mve"),
+    ],
+)  # fmt: skip
+def test_the_c_is_clean_for_every_core(cpu: str, simd: str, tmp_path: Path) -> None:
+    files = compiled("wearer", simd=simd).model.files
+    done = check_c("arm-none-eabi-gcc", tmp_path, files, cpu)
+    assert done.returncode == 0, done.stderr
+    assert ("od_dot16" in files["kernels.h"]) == (simd == "mve")
+    assert ("od_dot4" in files["kernels.h"]) <= (simd != "none")
 
 
 @pytest.mark.parametrize(

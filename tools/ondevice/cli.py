@@ -187,7 +187,10 @@ def compile_verb(
     sources = load_sources(settings)
     if sources.model.is_dir():
         raise UserError(f"{sources.model}: is compiled already; see `ondevice info`")
-    request = compile_request(settings, sources, build_dir)
+    # A real board need not be connected to compile for it.
+    target = target_board(settings.device, connect=False)
+    simd = target.simd if target is not None else "dsp"
+    request = compile_request(settings, sources, build_dir, simd=simd)
     charts: list[Chart] = []
     if report is None:
         compiled = run_compiler(request)
@@ -197,8 +200,6 @@ def compile_verb(
     if stop_after is not None:
         print(compiled.stage_text(stop_after))
         return
-    # A real board need not be connected to compile for it.
-    target = target_board(settings.device, connect=False)
     name = target.name if target is not None else "the board"
     budget = board_budget(target, compiled.manifest)
     for line in budget_lines(budget, compiled.manifest, name):
