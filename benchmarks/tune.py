@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 
 from adaptation import BUILD, ROOT
+from layers import tasks
 from rich.console import Console
 from steps import CALIBRATION_SAMPLES, DEMO
 from zoo import NETWORKS
@@ -33,7 +34,8 @@ PLOT = ROOT / "docs" / "tuning.svg"
 
 
 def programs() -> Iterator[Program]:
-    """The training steps that docs/networks.md and docs/kernels.md show, in int8."""
+    """The layers and training steps that docs/kernels.md and docs/networks.md show, in int8."""
+    yield from (make().program for make in tasks().values())
     x, y = demo.calibration_set()
     for scheme in ("full", f"sparse:{DEMO / 'sparse.toml'}"):
         options = CompileOptions(name="watch", scheme=scheme)
@@ -58,25 +60,25 @@ def main() -> int:
     parser.add_argument("--compare", action="store_true", help="also at random; draw both")
     arguments = parser.parse_args()
     known = read_database(SHIPPED)
-    tasks = tuning_tasks(programs(), known)
+    found = tuning_tasks(programs(), known)
     folder = BUILD / "tune"
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(width=140)
-    console.print(f"{len(tasks)} workloads, {sum(len(task.tiles) for task in tasks)} tiles")
+    console.print(f"{len(found)} workloads, {sum(len(task.tiles) for task in found)} tiles")
     outcomes: dict[str, TuneOutcome] = {}
-    total = sum(min(arguments.trials, len(task.tiles)) for task in tasks)
+    total = sum(min(arguments.trials, len(task.tiles)) for task in found)
     with Simulators(arguments.jobs) as simulators, TrialLog(folder / "trials.jsonl") as log:
         for name, guided in ((GUIDED, True), (RANDOM, False))[: 1 + arguments.compare]:
             settings = TuneSettings(trials=arguments.trials, guided=guided)
             with TuneDisplay(console, total) as display, StopOnInterrupt() as stop:
                 outcomes[name] = tune(
-                    tasks, simulators, log, settings, display.on_trial, stop.requested,
+                    found, simulators, log, settings, display.on_trial, stop.requested,
                     chooser(known),
                 )  # fmt: skip
     console.print(outcome_table(outcomes[GUIDED], simulators.unit))
     remember(SHIPPED, known, outcomes[GUIDED], simulators.unit)
     if arguments.compare:
-        title = f"{len(tasks)} workloads of the demo and {len(NETWORKS)} networks"
+        title = f"{len(found)} workloads of the demo and {len(NETWORKS)} networks"
         write_best_so_far(PLOT, outcomes, title, simulators.unit)
     return 0
 

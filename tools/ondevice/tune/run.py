@@ -19,6 +19,7 @@ from ondevice.tune.tasks import TuningTask
 from ondevice_compiler.tiling.tile import Choose, Tile, default_tile
 
 FEWEST_SAMPLES = 8  # Before that, the cost model knows less than chance.
+WORTH = 1.04  # A tile that takes up to 4 % more, but has less code, is better: flash is scarce too.
 
 
 class Runner(Protocol):
@@ -65,6 +66,7 @@ class Trial:
         task: What it is of.
         tile: What was tried.
         count: Instructions or cycles that it took; None: it was refused.
+        code_bytes: Of its kernel.
         refusal: Why, or "".
         recalled: It was measured before, and read from the log.
     """
@@ -72,6 +74,7 @@ class Trial:
     task: TuningTask
     tile: Tile
     count: int | None
+    code_bytes: int = 0
     refusal: str = ""
     recalled: bool = False
 
@@ -89,9 +92,16 @@ class TuneOutcome:
     interrupted: bool
 
     def best(self) -> list[Trial]:
-        """The best trial of each workload; of equals, the first."""
-        counted = [[t for t in tried if t.count] for tried in self.trials.values()]
-        return [min(tried, key=lambda t: t.count or 0) for tried in counted if tried]
+        """The best trial of each workload: of those near the least count, the least code."""
+        return [choose(tried) for tried in self.trials.values() if any(t.count for t in tried)]
+
+
+def choose(trials: Sequence[Trial]) -> Trial:
+    """The trial of least code among those whose count is within `WORTH` of the least."""
+    counted = [(trial.count, trial) for trial in trials if trial.count]
+    most = WORTH * min(count for count, _ in counted)
+    near = [(trial.code_bytes, count, trial) for count, trial in counted if count <= most]
+    return min(near, key=lambda found: found[:2])[2]
 
 
 def tune(
@@ -168,7 +178,11 @@ class _Measuring:
         for key, found in zip(new, results, strict=True):
             record: dict[str, object] = {"workload": task.workload.text, "tile": str(tile_of[key])}
             if isinstance(found, Measurement):
-                record |= {"count": found.count, "checksum": found.checksum}
+                record |= {
+                    "count": found.count,
+                    "checksum": found.checksum,
+                    "code_bytes": found.code_bytes,
+                }
             else:
                 record["refusal"] = str(found)
             self._log.append(key, record)
@@ -180,11 +194,13 @@ class _Measuring:
     def _trial(self, task: TuningTask, tile: Tile, key: str, recalled: bool) -> Trial:
         record = self._log[key]
         if "refusal" in record:
-            return Trial(task, tile, None, str(record["refusal"]), recalled)
+            return Trial(task, tile, None, 0, str(record["refusal"]), recalled)
         checksum = int(record["checksum"])
         if self._checksums.setdefault(task.workload.text, checksum) != checksum:
-            return Trial(task, tile, None, "it writes other values than the first tile", recalled)
-        return Trial(task, tile, int(record["count"]), "", recalled)
+            refusal = "it writes other values than the first tile"
+            return Trial(task, tile, None, 0, refusal, recalled)
+        size = int(record.get("code_bytes", 0))  # A log of an earlier version has none.
+        return Trial(task, tile, int(record["count"]), size, "", recalled)
 
 
 def _key(machine: str, task: TuningTask, kernel: KernelSource) -> str:
