@@ -20,8 +20,8 @@ CLASSES = 2
 def toy_manifest(**changes: Any) -> dict[str, Any]:
     """A float32 linear classifier [1, 3] -> 2 without bias."""
     manifest: dict[str, Any] = {
-        "format": 1,
-        "abi": 2,
+        "format": 2,
+        "abi": 3,
         "model_id": MODEL_ID,
         "name": "toy",
         "dtype": "float32",
@@ -99,7 +99,7 @@ class ToyDevice:
     ) -> None:
         self.info = DeviceInfo(
             protocol=1,
-            abi=2,
+            abi=3,
             model_id=model_id,
             model="toy",
             board="toyboard",

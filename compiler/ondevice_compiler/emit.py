@@ -25,7 +25,7 @@ from ondevice_compiler.program import Tensor, prune
 from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
 
-ABI = 2
+ABI = 3
 DTYPE_CONSTANTS = {
     "int8": "OD_INT8",
     "int16": "OD_INT16",
@@ -91,7 +91,7 @@ def emit(
     complete = {**manifest, **described}
     text = json.dumps(complete, sort_keys=True) + body + "".join(files.values())
     digest = hashlib.sha256(text.encode()).digest()[:16]
-    complete = {"format": 1, "abi": ABI, "model_id": digest.hex(), **complete}
+    complete = {"format": 2, "abi": ABI, "model_id": digest.hex(), **complete}
     bytes_text = ", ".join(f"0x{byte:02x}" for byte in digest)
     files["model.c"] = body.replace("@MODEL_ID@", bytes_text)
     files["manifest.json"] = json.dumps(complete, indent=1) + "\n"

@@ -19,7 +19,7 @@ from ondevice_compiler.model_files import MODEL_SUFFIXES
 if TYPE_CHECKING:
     from ondevice_compiler.compile import Analysis, CompiledModel, CompileOptions
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 _MEMORY_KEYS = ("reorder", "patch", "in_place", "remat_macs_cap")
 _KEYS = (
     *("abi", "model_id", "name", "dtype", "scheme", "optimizer", "loss"),

@@ -90,14 +90,27 @@ static inline int32_t od_store_gradient(int32_t accumulator, int32_t multiplier,
     return od_store_placed(accumulator, multiplier, shift, places, limit, zeros, scale);
 }
 
-/* The same into `out`; 0, and not counted, where the mask is not `open`. */
+/* The same into `out`; 0, and not counted, where the mask is not `open`. Each way stores for
+ * itself: joined, the short one would widen its byte first. */
 static inline void od_put_gradient(int32_t accumulator, int32_t multiplier, int32_t shift,
                                    int32_t places, int32_t open, int32_t *limit, int32_t *zeros,
                                    void *scale, int8_t *out) {
     if (OD_RARE(open == 0)) {
         *out = 0;
+        return;
+    }
+    const int32_t value = od_requantize_high(accumulator, multiplier, places);
+    const uint32_t above = (uint32_t)*limit;
+    if (OD_RARE(value == 0) && *limit != OD_NO_WAY) {
+        *zeros += accumulator != 0 ? 1 : 0;
+        *out = 0;
+    } else if (OD_RARE((uint32_t)value + above > 2u * above)) {
+        *out = (int8_t)od_store_any_gradient(accumulator, multiplier, shift + 33, scale);
+        if (*limit != OD_NO_WAY) {
+            *limit = od_gradient_limit(scale);
+        }
     } else {
-        *out = (int8_t)od_store_placed(accumulator, multiplier, shift, places, limit, zeros, scale);
+        *out = (int8_t)value;
     }
 }
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raised with every change of this header; generated C checks it with #error. */
-#define OD_MODEL_ABI 2
+#define OD_MODEL_ABI 3
 
 #define OD_OK 0
 #define OD_ERROR_ARGUMENT (-1) /* an index, offset or length outside the allowed range */
