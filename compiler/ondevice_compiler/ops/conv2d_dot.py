@@ -87,14 +87,17 @@ class DotConvolution:
         shape = (self.window.out_height, self.window.out_width, self.channels)
         y = self.k.tensor("y", y_tensor, written=True, shape=shape)
         tile = self.k.tile(self._workload())
+        widest = max(group.count for group in self.columns)
         for place in self._places(tile):
+            often = place.columns.count == widest and place.pixels == tile.pixels
+            own = tile if often else replace(tile, unroll=1)  # The edges: little code.
             outputs = [(p, c) for p in range(place.pixels) for c in range(place.channels)]
             sums = self.k.registers("acc", len(outputs))
             for number, (_, c) in enumerate(outputs):
                 self.k.set(sums, number, self.bias[place.channel + c])
             with self.k.loop("kh", *row_bounds(self.window, place.row)) as kh:
                 for run in self._runs(place, kh):
-                    add_dot(self.k, sums, run, place.pixels, place.channels, tile, offset)
+                    add_dot(self.k, sums, run, place.pixels, place.channels, own, offset)
             for number, (p, c) in enumerate(outputs):
                 value = finish(sums[number], place.channel + c)
                 self.k.set(y, (place.row, place.column + p, place.channel + c), value)

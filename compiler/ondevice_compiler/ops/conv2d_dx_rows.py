@@ -32,6 +32,7 @@ class _Place:
         run: Tensor that holds the weights of its channels.
         element: The first of them in that tensor.
         width: Channels.
+        unroll: Of the loop over the gradient's channels: one at the map's edges.
     """
 
     row: Expr
@@ -42,6 +43,7 @@ class _Place:
     run: ChannelRun
     element: Expr
     width: int
+    unroll: int
 
 
 class RowsGradient:
@@ -86,7 +88,7 @@ class RowsGradient:
             sums = self.k.registers("acc", pixels * width)
             for number in range(pixels * width):
                 self.k.set(sums, number, T.int32(0))
-            self._add(place, sums, tile)
+            self._add(place, sums)
             for c in range(width):
                 values = [sums[p * width + c] for p in range(pixels)]
                 store.pixels(values, [self._index(place, p, c) for p in range(pixels)])
@@ -102,7 +104,9 @@ class RowsGradient:
         """The tiles, block by block; what is emitted while one is current is in its loops."""
         stride = self.columns.stride
         with self.k.loop("row", 0, self.rows.written) as row:
-            for block in column_blocks(self.columns, tile.pixels):
+            blocks = column_blocks(self.columns, tile.pixels)
+            for block in blocks:
+                unroll = tile.unroll if block.turns > 1 or len(blocks) == 1 else 1
                 with self.k.loop("block", 0, block.turns) as turn:
                     for phase in block.phases:
                         column = turn * block.width + (block.first + phase.first)
@@ -113,10 +117,18 @@ class RowsGradient:
                                     at = number * width + start
                                     channel, element = at + run.channel, at + run.start
                                     yield _Place(
-                                        row, column, channel, target, phase, run, element, width
+                                        row,
+                                        column,
+                                        channel,
+                                        target,
+                                        phase,
+                                        run,
+                                        element,
+                                        width,
+                                        unroll,
                                     )
 
-    def _add(self, place: _Place, sums: Any, tile: Tile) -> None:
+    def _add(self, place: _Place, sums: Any) -> None:
         phase, taps = place.phase, row_taps(self.rows, place.row)
         buffer = self.w[place.run.tensor]
         tensor = self.weights[place.run.tensor]
@@ -130,7 +142,7 @@ class RowsGradient:
                 self.outputs,
                 tensor.shape[1] * tensor.shape[2] * tensor.shape[3],
             )
-            add_rows(self.k, sums, rows, phase.pixels, place.width, tile.unroll)
+            add_rows(self.k, sums, rows, phase.pixels, place.width, place.unroll)
 
     def _workload(self) -> Workload:
         blocks = column_blocks(self.columns, LARGEST_PIXELS)
