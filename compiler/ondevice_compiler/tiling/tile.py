@@ -8,8 +8,9 @@ tile is best depends on the sizes and on the compiler's register allocation, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 LARGEST_PIXELS = 4  # access.py counts on it: a kernel reads this many pixels before it writes them.
 
@@ -41,7 +42,7 @@ class Workload:
     """What a kernel's speed depends on.
 
     Attributes:
-        kind: Name of the loops, such as "dot".
+        kind: Of `SPACES`; `_q88` behind it where the weights are Q8.8.
         sizes: Extents by name, in a fixed order: pixels (of a row that are tiled together),
             channels, steps (of the vector loop), and whatever else the kind has.
     """
@@ -60,44 +61,12 @@ Choose = Callable[[Workload], Tile]
 
 def candidates(workload: Workload) -> tuple[Tile, ...]:
     """Every tile that the workload allows, the simplest first."""
-    if workload.kind == "depthwise_dw":
-        return tuple(Tile(p, 1, u) for p in range(1, LARGEST_PIXELS + 1) for u in (1, 2))
-    if workload.kind.startswith("depthwise"):
-        rows = _straight(workload)
-        return tuple(Tile(p, c, u) for p in _periods(workload) for c in (2, 4) for u in rows)
-    if workload.kind.startswith("rows"):
-        pixels = range(1, min(workload.sizes["pixels"], LARGEST_PIXELS) + 1)
-        return tuple(Tile(p, 1, u) for p in pixels for u in _divisors(workload.sizes["steps"], 6))
-    pixels = range(1, min(workload.sizes.get("pixels", 1), LARGEST_PIXELS) + 1)
-    channels = _divisors(workload.sizes.get("channels", 1), 8)
-    unrolls = _divisors(workload.sizes.get("steps", 1), 12)
-    if workload.kind == "outer":
-        return tuple(Tile(p, c, u) for p in pixels for c in channels for u in unrolls if c * u <= 3)
-    return tuple(Tile(p, c, u) for p in pixels for c in channels for u in unrolls if p * c <= 12)
+    return tuple(_space(workload).candidates(workload))
 
 
 def default_tile(workload: Workload) -> Tile:
     """A good tile where nothing was measured: six sums or so, and a short innermost loop."""
-    if workload.kind == "depthwise_dw":
-        return Tile(4, 1, 2)
-    if workload.kind.startswith("rows"):
-        unroll = max(_divisors(workload.sizes["steps"], 6))
-        return Tile(min(workload.sizes["pixels"], 2), 1, unroll)
-    extent = workload.sizes.get("pixels", 1)
-    if workload.kind.startswith("depthwise"):
-        unroll = max(rows for rows in _straight(workload) if rows <= 3)
-        if workload.kind.startswith("depthwise_dx"):
-            return Tile(2 if workload.sizes["stride"] == 1 else max(_periods(workload)), 2)
-        return Tile(3 if extent >= 24 or extent % 3 == 0 else LARGEST_PIXELS, 2, unroll)
-    pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
-    if workload.kind == "outer":
-        if extent * workload.sizes["rows"] == 1:  # A linear layer: nearly all is the update.
-            return Tile()
-        fitting = max(_divisors(extent, LARGEST_PIXELS))
-        return Tile(fitting, max(_divisors(workload.sizes.get("channels", 1), 2)))
-    channels = max(_divisors(workload.sizes.get("channels", 1), 2 if pixels > 1 else 4))
-    unroll = max(_divisors(workload.sizes.get("steps", 1), 8))
-    return Tile(pixels, channels, unroll)
+    return _space(workload).default(workload)
 
 
 def wider(tile: Tile, pixels: int, channels: int) -> int:
@@ -108,19 +77,112 @@ def wider(tile: Tile, pixels: int, channels: int) -> int:
     return max(n for n in _divisors(channels, sums) if n % tile.channels == 0 or n <= tile.channels)
 
 
+@dataclass(frozen=True)
+class Space:
+    """The tiles of one kind of loops.
+
+    Attributes:
+        candidates: All that a workload allows.
+        default: The one for a workload that was not measured.
+    """
+
+    candidates: Callable[[Workload], Iterable[Tile]]
+    default: Callable[[Workload], Tile]
+
+
+def _dot(workload: Workload) -> Iterator[Tile]:
+    for p, c, u in _products(workload):
+        if p * c <= 12:
+            yield Tile(p, c, u)
+
+
+def _default_dot(workload: Workload) -> Tile:
+    extent, sizes = workload.sizes["pixels"], workload.sizes
+    pixels = 3 if extent >= 24 else max(_divisors(extent, LARGEST_PIXELS))
+    channels = max(_divisors(sizes["channels"], 2 if pixels > 1 else 4))
+    return Tile(pixels, channels, max(_divisors(sizes["steps"], 8)))
+
+
+def _outer(workload: Workload) -> Iterator[Tile]:
+    for p, c, u in _products(workload):
+        if c * u <= 3:
+            yield Tile(p, c, u)
+
+
+def _default_outer(workload: Workload) -> Tile:
+    extent, sizes = workload.sizes["pixels"], workload.sizes
+    if extent * sizes["rows"] == 1:  # A linear layer: nearly all is the update.
+        return Tile()
+    return Tile(max(_divisors(extent, LARGEST_PIXELS)), max(_divisors(sizes["channels"], 2)))
+
+
+def _rows(workload: Workload) -> Iterator[Tile]:
+    for p in _pixels(workload):
+        for u in _divisors(workload.sizes["steps"], 6):
+            yield Tile(p, 1, u)
+
+
+def _default_rows(workload: Workload) -> Tile:
+    return Tile(min(workload.sizes["pixels"], 2), 1, max(_divisors(workload.sizes["steps"], 6)))
+
+
+def _depthwise(workload: Workload) -> Iterator[Tile]:
+    for p in range(1, LARGEST_PIXELS + 1):
+        for c in (2, 4):
+            for u in sorted({1, workload.sizes["rows"]}):
+                yield Tile(p, c, u)
+
+
+def _default_depthwise(workload: Workload) -> Tile:
+    extent, rows = workload.sizes["pixels"], workload.sizes["rows"]
+    pixels = 3 if extent >= 24 or extent % 3 == 0 else LARGEST_PIXELS
+    return Tile(pixels, 2, rows if rows <= 3 else 1)
+
+
+def _depthwise_dx(workload: Workload) -> Iterator[Tile]:
+    """Pixels are a multiple of the stride: then tiles are alike. Window rows follow each other
+    where all are used."""
+    stride = workload.sizes["stride"]
+    for p in range(stride, LARGEST_PIXELS + 1, stride):
+        for c in (2, 4):
+            for u in sorted({1, workload.sizes["rows"]}) if stride == 1 else (1,):
+                yield Tile(p, c, u)
+
+
+def _default_depthwise_dx(workload: Workload) -> Tile:
+    stride = workload.sizes["stride"]
+    return Tile(2 if stride == 1 else LARGEST_PIXELS // stride * stride, 2)
+
+
+def _depthwise_dw(workload: Workload) -> Iterator[Tile]:
+    for p in range(1, LARGEST_PIXELS + 1):
+        for u in (1, 2):
+            yield Tile(p, 1, u)
+
+
+SPACES = {
+    "dot": Space(_dot, _default_dot),
+    "outer": Space(_outer, _default_outer),
+    "rows": Space(_rows, _default_rows),
+    "depthwise": Space(_depthwise, _default_depthwise),
+    "depthwise_dx": Space(_depthwise_dx, _default_depthwise_dx),
+    "depthwise_dw": Space(_depthwise_dw, lambda workload: Tile(4, 1, 2)),
+}
+
+
+def _space(workload: Workload) -> Space:
+    return SPACES[workload.kind.removesuffix("_q88")]
+
+
+def _products(workload: Workload) -> Iterator[tuple[int, int, int]]:
+    """Pixels, channels and unrolls that are in range one by one."""
+    channels = _divisors(workload.sizes["channels"], 8)
+    return product(_pixels(workload), channels, _divisors(workload.sizes["steps"], 12))
+
+
+def _pixels(workload: Workload) -> range:
+    return range(1, min(workload.sizes["pixels"], LARGEST_PIXELS) + 1)
+
+
 def _divisors(extent: int, largest: int) -> list[int]:
     return [n for n in range(1, largest + 1) if max(extent, 1) % n == 0]
-
-
-def _periods(workload: Workload) -> list[int]:
-    """Pixels of a depthwise tile; in a gradient, a multiple of the stride: then tiles are alike."""
-    period = workload.sizes["stride"] if workload.kind.startswith("depthwise_dx") else 1
-    return list(range(period, LARGEST_PIXELS + 1, period))
-
-
-def _straight(workload: Workload) -> list[int]:
-    """Window rows of a depthwise tile that follow each other: one, or all where all are used."""
-    transposed = workload.kind.startswith("depthwise_dx")
-    if transposed and workload.sizes["stride"] > 1:
-        return [1]
-    return sorted({1, workload.sizes["rows"]})
