@@ -11,8 +11,7 @@ from ondevice_compiler.ops.operator import Operator, register
 from ondevice_compiler.ops.parameter_update import parameter_update
 from ondevice_compiler.ops.real_update import Update
 from ondevice_compiler.program import Program, Step
-
-LANES = 4  # Channels of od_sum4.
+from ondevice_compiler.tiling.turns import vectors_of
 
 
 def lower(k: KernelBuilder, step: Step, program: Program) -> None:
@@ -22,11 +21,9 @@ def lower(k: KernelBuilder, step: Step, program: Program) -> None:
     g = k.tensor("g", g_tensor)
     update = parameter_update(k, step, program)
     if g_tensor.dtype == "int8":
-        vectors, rest = divmod(channels, LANES)
-        for first, turns, lanes in ((0, vectors, LANES), (channels - rest, rest, 1)):
-            if turns:
-                with k.loop("channel", 0, turns) as turn:
-                    _sums(k, g, height * width, first + turn * lanes, lanes, update)
+        for first, turns, lanes in vectors_of(channels):
+            with k.loop("channel", 0, turns) as turn:
+                _sums(k, g, height * width, first + turn * lanes, lanes, update)
         return
 
     def combine(acc: Any, co: Any, h: Any, w: Any) -> Any:

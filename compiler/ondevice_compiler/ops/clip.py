@@ -11,7 +11,7 @@ from ondevice_compiler.ops.gradient_store import COPY_SPARE, gradient_store
 from ondevice_compiler.ops.operator import Operator, call, register
 from ondevice_compiler.ops.requantization import requantizer
 from ondevice_compiler.program import Program, Step, Tensor
-from ondevice_compiler.tiling.dot import VECTOR
+from ondevice_compiler.tiling.tile import VECTOR
 
 BYTE_BITS = 8
 

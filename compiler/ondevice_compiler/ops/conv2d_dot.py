@@ -12,9 +12,11 @@ from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.geometry import Window
 from ondevice_compiler.ops.split_weight import ChannelRun, runs_of
 from ondevice_compiler.program import Tensor
-from ondevice_compiler.tiling.columns import ColumnGroup, column_groups, row_bounds
-from ondevice_compiler.tiling.dot import VECTOR, Run, add_dot, tiles_of
-from ondevice_compiler.tiling.tile import Tile, Workload, wider
+from ondevice_compiler.tiling.columns import ColumnGroup, column_groups
+from ondevice_compiler.tiling.dot import Run, add_dot
+from ondevice_compiler.tiling.taps import axes_of, row_taps
+from ondevice_compiler.tiling.tile import VECTOR, Tile, Workload, wider
+from ondevice_compiler.tiling.turns import tiles_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class DotConvolution:
     ) -> None:
         self.k = k
         self.window = flat(window)
-        self.columns = column_groups(self.window)
+        self.rows, columns = axes_of(self.window, transposed=False)
+        self.columns = column_groups(columns)
         self.weights = weights
         self.runs, order = runs_of(weights)
         self.channels = bias.shape[-1]
@@ -95,7 +98,8 @@ class DotConvolution:
             sums = self.k.registers("acc", len(outputs))
             for number, (_, c) in enumerate(outputs):
                 self.k.set(sums, number, self.bias[place.channel + c])
-            with self.k.loop("kh", *row_bounds(self.window, place.row)) as kh:
+            taps = row_taps(self.rows, place.row)
+            with self.k.loop("kh", taps.begin, taps.end) as kh:
                 for run in self._runs(place, kh):
                     add_dot(self.k, sums, run, place.pixels, place.channels, own, offset)
             for number, (p, c) in enumerate(outputs):

@@ -12,10 +12,10 @@ from ondevice_compiler.ops.geometry import Window
 from ondevice_compiler.ops.parameter_update import IntegerUpdate, parameter_update
 from ondevice_compiler.program import Program, Step
 from ondevice_compiler.tiling.columns import covered
-from ondevice_compiler.tiling.dot import tiles_of
-from ondevice_compiler.tiling.tile import Workload
+from ondevice_compiler.tiling.taps import axes_of
+from ondevice_compiler.tiling.tile import VECTOR, Workload
+from ondevice_compiler.tiling.turns import tiles_of
 
-VECTOR = 4  # Weights of one tensor intrinsic, od_outer4.
 FACTOR = ("multiplier", "shift", "raise")  # What od_change and od_raise take, of a channel's rate.
 
 
@@ -94,22 +94,8 @@ class OuterProducts:
                     T.evaluate(T.call_extern("void", f"od_outer{lane}", to, x, g, self.offset))
                 first += lane
 
-        rows = covered(
-            kh,
-            window.top,
-            window.stride_height,
-            window.height,
-            window.out_height,
-            window.kernel_height,
-        )
-        columns = covered(
-            kw,
-            window.left,
-            window.stride_width,
-            window.width,
-            window.out_width,
-            window.kernel_width,
-        )
+        axes = axes_of(window, transposed=False)
+        rows, columns = (covered(axis, e) for axis, e in zip(axes, (kh, kw), strict=True))
         with self.k.loop("row", *rows) as row:
             if not isinstance(columns[0], int) or not isinstance(columns[1], int):
                 with self.k.loop("column", *columns) as column:

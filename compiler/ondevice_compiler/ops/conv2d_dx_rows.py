@@ -15,9 +15,10 @@ from ondevice_compiler.ops.gradient_store import GradientStore
 from ondevice_compiler.ops.split_weight import ChannelRun, runs_of
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.covering import Phase, column_blocks
-from ondevice_compiler.tiling.rows import VECTOR, Rows, add_rows
+from ondevice_compiler.tiling.rows import Rows, add_rows
 from ondevice_compiler.tiling.taps import axes_of, row_taps
-from ondevice_compiler.tiling.tile import LARGEST_PIXELS, Tile, Workload
+from ondevice_compiler.tiling.tile import LARGEST_PIXELS, VECTOR, Tile, Workload
+from ondevice_compiler.tiling.turns import vectors_of
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class RowsGradient:
                         column = turn * block.width + (block.first + phase.first)
                         target = turn * (block.width // stride) + phase.target
                         for run in self.runs:
-                            for start, turns, width in _widths(run.extent):
+                            for start, turns, width in vectors_of(run.extent):
                                 with self.k.loop("channel", 0, turns) as number:
                                     at = number * width + start
                                     channel, element = at + run.channel, at + run.start
@@ -153,10 +154,3 @@ class RowsGradient:
         }
         kind = "rows_q88" if any(w.dtype == "int16" for w in self.weights) else "rows"
         return Workload(kind, sizes)
-
-
-def _widths(extent: int) -> list[tuple[int, int, int]]:
-    """(first, turns, width) of the vectors, then of what is left, one by one."""
-    vectors, rest = divmod(extent, VECTOR)
-    parts = [(0, vectors, VECTOR), (vectors * VECTOR, rest, 1)]
-    return [part for part in parts if part[1]]

@@ -12,9 +12,9 @@ from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.split_weight import ChannelRun, channel_runs, whole_shape
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.tiling.taps import Axis, Columns, column_tiles, row_taps
-from ondevice_compiler.tiling.tile import LARGEST_PIXELS, Tile, Workload
+from ondevice_compiler.tiling.tile import LARGEST_PIXELS, VECTOR, Tile, Workload
+from ondevice_compiler.tiling.turns import tiles_of
 
-VECTOR = 4  # Channels of one word.
 LAYOUT = (1, 2, 3, 0)  # A frozen weight's channels lie side by side in flash, as in the maps.
 
 Weight = Callable[[Expr, Expr, Expr], Expr]  # (window row, window column, channel) -> element
@@ -106,14 +106,10 @@ class Depthwise:
             for group in column_tiles(self._columns, tile.pixels):
                 with k.loop("column", 0, group.count) as turn:
                     for channels in self._channels:
-                        vectors, rest = divmod(channels.count, VECTOR)
-                        end = channels.first + vectors * VECTOR
-                        if vectors:
-                            with k.loop("channel", 0, vectors) as number:
-                                place = (row, turn, channels.first + number * VECTOR)
-                                self._tile(group, channels, place, VECTOR, tile, sums)
-                        if rest:
-                            self._tile(group, channels, (row, turn, end), rest, tile, sums)
+                        for first, turns, count in tiles_of(channels.count, VECTOR):
+                            with k.loop("channel", 0, turns) as number:
+                                place = (row, turn, channels.first + first + number * count)
+                                self._tile(group, channels, place, count, tile, sums)
 
     def _tile(
         self, group: Columns, channels: _Channels, place: Place, count: int,

@@ -8,13 +8,12 @@ import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 from ondevice_compiler.ops.conv2d_dw_tile import TileUpdate
-from ondevice_compiler.ops.depthwise import VECTOR
 from ondevice_compiler.ops.geometry import Window
 from ondevice_compiler.program import Program, Step
 from ondevice_compiler.tiling.columns import covered
-from ondevice_compiler.tiling.dot import tiles_of
 from ondevice_compiler.tiling.taps import axes_of
-from ondevice_compiler.tiling.tile import Tile, Workload
+from ondevice_compiler.tiling.tile import VECTOR, Tile, Workload
+from ondevice_compiler.tiling.turns import tiles_of
 
 
 class DepthwiseProducts:
@@ -35,6 +34,7 @@ class DepthwiseProducts:
         g, x = (program.tensor(name) for name in step.inputs[:2])
         self._k = k
         self._window = window
+        self._rows, self._line = axes_of(window, transposed=False)
         self._channels: int = step.attributes["shape"][0]
         self._g, self._x = k.tensor("g", g), k.tensor("x", x)
         self._x_start, self._g_start = starts
@@ -54,12 +54,9 @@ class DepthwiseProducts:
             "height": window.out_height,
         }
         tile = k.tile(Workload("depthwise_dw", sizes))
-        vectors, rest = divmod(self._channels, VECTOR)
-        if vectors:
-            with k.loop("vector", 0, vectors) as number:
-                self._window_of(number * VECTOR, VECTOR, tile)
-        if rest:
-            self._window_of(T.int32(vectors * VECTOR), rest, tile)
+        for first, turns, count in tiles_of(self._channels, VECTOR):
+            with k.loop("vector", 0, turns) as number:
+                self._window_of(first + number * count, count, tile)
 
     def _window_of(self, channel: Expr, count: int, tile: Tile) -> None:
         """All weights of `count` channels."""
@@ -72,15 +69,12 @@ class DepthwiseProducts:
 
     def _elements(self, channel: Expr, count: int, kh: Expr, elements: range, pixels: int) -> None:
         """The weights at neighbouring columns of one window row."""
-        k, window = self._k, self._window
+        k = self._k
         sums = [k.registers("acc", count) for _ in elements]
         for acc in sums:
             for c in range(count):
                 k.set(acc, c, T.int32(0))
-        rows = covered(
-            kh, window.top, window.stride_height, window.height, window.out_height,
-            window.kernel_height,
-        )  # fmt: skip
+        rows = covered(self._rows, kh)
         columns = [self._columns(kw) for kw in elements]
         begin = max(each.start for each in columns)
         end = max(begin, min(each.stop for each in columns))
@@ -103,8 +97,8 @@ class DepthwiseProducts:
 
     def _columns(self, kw: int) -> range:
         """Output columns at which a window column lies inside the map."""
-        _, axis = axes_of(self._window, transposed=False)
-        found = [c for c in range(axis.written) if kw in (e for e, _ in axis.taps(c))]
+        written = range(self._line.written)
+        found = [c for c in written if kw in (e for e, _ in self._line.taps(c))]
         return range(found[0], found[-1] + 1) if found else range(0)
 
     def _add(

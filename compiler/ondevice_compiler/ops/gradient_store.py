@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import tvm.tirx.script.builder as T
-from numpy.typing import NDArray
 
 from ondevice_compiler.fixed_point import HIGH_SHIFT, encode_multipliers
 from ondevice_compiler.kernel_builder import LARGEST_FLOAT32, KernelBuilder
+from ondevice_compiler.ops.requantization import channel_factor
 from ondevice_compiler.program import Program, Step
 
 LAYER_DX = ("conv2d_dx", "conv2d_transpose_dx")  # They read a gradient with the weight's fold.
@@ -138,7 +138,7 @@ def integer_store(
     inner = 1.0 if step.op in LAYER_DX else fold_of(program, source.name)
     multipliers, shifts = encode_multipliers(fold * factor / np.asarray(inner))
     pairs = np.stack([multipliers, shifts - HIGH_SHIFT], axis=1)
-    read = _same(k, pairs[0]) if (pairs == pairs[0]).all() else _each(k, pairs)
+    read = channel_factor(k, pairs[:1] if (pairs == pairs[0]).all() else pairs)
     exponent = k.shift(source.name, output.name)
     if raised is not None:
         exponent = exponent + raised
@@ -151,20 +151,6 @@ def integer_store(
         T.call_extern("int32", "od_end_gradient", zeros, scale),
     )
     return GradientStore(k, out, read, exponent, [limit, zeros, scale], mask)
-
-
-def _same(k: KernelBuilder, pair: NDArray[Any]) -> Factor:
-    """Multiplier and shift of any channel: two scalars."""
-    scalars = [
-        k.scalar(n, "int32", int(v)) for n, v in zip(("multiplier", "shift"), pair, strict=True)
-    ]
-    return lambda channel: (scalars[0], scalars[1])
-
-
-def _each(k: KernelBuilder, pairs: NDArray[Any]) -> Factor:
-    """Multiplier and shift of a channel, side by side in a table: one address for both."""
-    table = k.table("factor", pairs)
-    return lambda channel: (table[channel, 0], table[channel, 1])
 
 
 def fold_of(program: Program, gradient: str) -> np.ndarray[Any, np.dtype[np.float64]]:

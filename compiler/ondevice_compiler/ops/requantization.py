@@ -15,6 +15,28 @@ from ondevice_compiler.kernel_builder import Expr, KernelBuilder
 INT8 = (-128, 127)
 
 
+def channel_factor(
+    k: KernelBuilder, pairs: NDArray[np.int32], prefix: str = ""
+) -> Callable[[Expr], tuple[Expr, Expr]]:
+    """Declares the multipliers and shifts of channels, and gives those of one.
+
+    Args:
+        k: Builder.
+        pairs: [channels, 2], or [1, 2] where one serves all: then they are scalars. Side by side
+            in a table there is one address for both.
+        prefix: Of the parameters' names.
+    """
+    if len(pairs) == 1:
+        names = ("multiplier", "shift")
+        first, second = (
+            k.scalar(prefix + name, "int32", int(value))
+            for name, value in zip(names, pairs[0], strict=True)
+        )
+        return lambda channel: (first, second)
+    table = k.table(f"{prefix}factor", pairs)
+    return lambda channel: (table[channel, 0], table[channel, 1])
+
+
 def requantizer(
     k: KernelBuilder,
     factors: NDArray[Any],
@@ -45,10 +67,7 @@ def requantizer(
     def scalar(name: str, value: int) -> Expr:
         return k.scalar(prefix + name, "int32", int(value))
 
-    if len(pairs) == 1:
-        one = [scalar("multiplier", pairs[0, 0]), scalar("shift", pairs[0, 1])]
-    else:
-        factor = k.table(f"{prefix}factor", pairs)  # Side by side: one address for both.
+    factor = channel_factor(k, pairs, prefix)
     if high:
         name, parameters = "od_requantize_high", [scalar("twice_zero", 2 * zero_point + 1)]
     else:
@@ -60,7 +79,7 @@ def requantizer(
         parameters += [scalar("low", bounds[0]), scalar("high", bounds[1])]
 
     def store(total: Expr, channel: Expr) -> Expr:
-        own = one if len(pairs) == 1 else [factor[channel, 0], factor[channel, 1]]
-        return T.cast(T.call_pure_extern("int32", name, total, *own, *parameters), "int8")
+        arguments = (total, *factor(channel), *parameters)
+        return T.cast(T.call_pure_extern("int32", name, *arguments), "int8")
 
     return store

@@ -1,4 +1,4 @@
-"""Which part of a window lies inside the map: by groups of output columns, by output row."""
+"""Which part of a window lies inside the map: by groups of output columns, by window element."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr
-from ondevice_compiler.ops.geometry import Window
+from ondevice_compiler.tiling.taps import Axis
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class ColumnGroup:
     end: int
 
 
-def column_groups(window: Window) -> list[ColumnGroup]:
+def column_groups(axis: Axis) -> list[ColumnGroup]:
     """The output columns from left to right: those at the edges, and all between as one group."""
     groups: list[ColumnGroup] = []
-    for column in range(window.out_width):
-        start = column * window.stride_width - window.left
-        inside = (max(0, -start), min(window.kernel_width, window.width - start))
+    for column in range(axis.written):
+        start = column * axis.stride - axis.before
+        inside = (max(0, -start), min(axis.kernel, axis.read - start))
         if groups and (groups[-1].begin, groups[-1].end) == inside:
             last = groups.pop()
             groups.append(ColumnGroup(last.first, last.count + 1, *inside))
@@ -40,35 +40,14 @@ def column_groups(window: Window) -> list[ColumnGroup]:
     return groups
 
 
-def row_bounds(window: Window, row: Expr) -> tuple[Expr, Expr]:
-    """Window rows [begin, end) that lie inside the map at an output row."""
-    start = row * window.stride_height - window.top
+def covered(axis: Axis, element: Expr) -> tuple[Expr, Expr]:
+    """Outputs [begin, end) of one axis at which a window element lies inside the map."""
     begin: Any = 0
-    end: Any = window.kernel_height
-    if window.top > 0:
-        begin = T.max(0, -start)
-    if (window.out_height - 1) * window.stride_height - window.top + end > window.height:
-        end = T.min(end, window.height - start)
-    return begin, end
-
-
-def covered(
-    offset: Expr, before: int, stride: int, size: int, out: int, kernel: int
-) -> tuple[Expr, Expr]:
-    """Outputs [begin, end) of one axis whose window element `offset` lies inside the map.
-
-    Args:
-        offset: Element of the window.
-        before: Padding before the first.
-        stride: Of the window.
-        size, out: Extents of the map and of the output.
-        kernel: Extent of the window.
-    """
-    begin: Any = 0
-    end: Any = out
+    end: Any = axis.written
+    before, stride = axis.before, axis.stride
     if before > 0:
-        begin = T.min(T.truncdiv(T.max(before - offset, 0) + (stride - 1), stride), out)
-    if (out - 1) * stride + kernel - 1 - before >= size:
-        inside = T.truncdiv(T.max(size + before - offset, 0) + (stride - 1), stride)
-        end = T.max(T.min(inside, out), begin)
+        begin = T.min(T.truncdiv(T.max(before - element, 0) + (stride - 1), stride), end)
+    if (axis.written - 1) * stride + axis.kernel - 1 - before >= axis.read:
+        inside = T.truncdiv(T.max(axis.read + before - element, 0) + (stride - 1), stride)
+        end = T.max(T.min(inside, end), begin)
     return begin, end

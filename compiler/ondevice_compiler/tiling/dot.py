@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
-from ondevice_compiler.tiling.tile import Tile
+from ondevice_compiler.tiling.tile import VECTOR, Tile
+from ondevice_compiler.tiling.turns import unrolled
 
-VECTOR = 4  # Products of one tensor intrinsic, od_dot4.
 WIDTHS = (16, 4, 1)  # Of od_dot16, od_dot4, od_dot1.
 
 Address = Callable[[int, Expr], Expr]  # (number in the tile, element of the run) -> element
@@ -25,13 +25,13 @@ class Run:
         x: Buffer element of one of the tile's pixels, by its number and the place in the run.
         w: The same for one of the tile's channels.
         weight_dtype: "int8", or "int16" for Q8.8 weights.
-        length: Elements of the run; an expression where it depends on the pixel.
+        length: Elements of the run.
     """
 
     x: Address
     w: Address
     weight_dtype: str
-    length: Expr
+    length: int
 
 
 def add_dot(
@@ -66,22 +66,4 @@ def add_dot(
                 step(width, begin + done)
                 done += width
 
-    turn = max(VECTOR * tile.unroll, tile.vector)
-    if not isinstance(run.length, int):
-        with k.loop("k", 0, T.shift_right(run.length, 2)) as index:
-            straight(index * VECTOR, VECTOR)
-        return
-    turns = run.length // turn
-    if turns > 1:
-        with k.loop("k", 0, turns) as index:
-            straight(index * turn, turn)
-    else:
-        turns = 0
-    straight(T.int32(turns * turn), run.length - turns * turn)
-
-
-def tiles_of(extent: int, size: int) -> Sequence[tuple[int, int, int]]:
-    """(first, tiles, size) of the whole tiles, then of what is left."""
-    whole, rest = divmod(extent, size)
-    parts = [(0, whole, size), (whole * size, 1, rest)]
-    return [(first, count, width) for first, count, width in parts if count and width]
+    unrolled(k, run.length, max(VECTOR * tile.unroll, tile.vector), straight)

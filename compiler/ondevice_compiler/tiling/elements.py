@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
-from ondevice_compiler.tiling.dot import tiles_of
+from ondevice_compiler.tiling.turns import tiles_of
 
 UNROLL = 4  # The loop's own instructions are then few beside the elements'.
 

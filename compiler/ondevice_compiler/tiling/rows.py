@@ -1,6 +1,7 @@
 """Sums of products across rows of memory: y[pixel, i] += x[pixel, k] * w[k, i], i along memory.
 
-The transpose of dot.py: w is read in place, four neighbours of each of four rows at once.
+The transpose of dot.py: w is read in place, four neighbours of each of four rows at once, by two
+calls of od_rows2.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 import tvm.tirx.script.builder as T
 
 from ondevice_compiler.kernel_builder import Expr, KernelBuilder
-
-VECTOR = 4  # Rows, and elements of a row, that od_rows2 does in two calls.
+from ondevice_compiler.tiling.tile import VECTOR
+from ondevice_compiler.tiling.turns import unrolled
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,12 @@ def add_rows(k: KernelBuilder, sums: Any, rows: Rows, pixels: int, width: int, u
         with k.loop("k", 0, rows.count) as row:
             one(row)
         return
-    turns = rows.count // (VECTOR * unroll)
-    if turns > 1:
-        with k.loop("k", 0, turns) as turn:
-            for number in range(unroll):
-                four(turn * (VECTOR * unroll) + number * VECTOR)
-    else:
-        turns = 0
-    done = turns * unroll * VECTOR
-    while rows.count - done >= VECTOR:
-        four(T.int32(done))
-        done += VECTOR
-    for rest in range(done, rows.count):
-        one(T.int32(rest))
+
+    def straight(begin: Expr, count: int) -> None:
+        vectors = count // VECTOR
+        for number in range(vectors):
+            four(begin + number * VECTOR)
+        for rest in range(vectors * VECTOR, count):
+            one(begin + rest)
+
+    unrolled(k, rows.count, VECTOR * unroll, straight)

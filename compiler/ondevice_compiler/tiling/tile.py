@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 
+VECTOR = 4  # int8 elements of a word: what a tensor intrinsic takes at once.
 LARGEST_PIXELS = 4  # access.py counts on it: a kernel reads this many pixels before it writes them.
 
 
