@@ -19,10 +19,9 @@ from zoo import NETWORKS
 from ondevice import demo
 from ondevice.interrupt import StopOnInterrupt
 from ondevice.search.trial_log import TrialLog
-from ondevice.tune.display import TuneDisplay, outcome_table
+from ondevice.tune.display import outcome_table
 from ondevice.tune.plot import write_best_so_far
-from ondevice.tune.run import TuneOutcome, TuneSettings, tune
-from ondevice.tune.session import GUIDED, RANDOM, remember
+from ondevice.tune.session import GUIDED, LOG_NAME, TuneRequest, remember, search_tiles
 from ondevice.tune.simulators import Simulators
 from ondevice.tune.tasks import tuning_tasks
 from ondevice_compiler import CompileOptions
@@ -65,19 +64,19 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     console = Console(width=140)
     console.print(f"{len(found)} workloads, {sum(len(task.tiles) for task in found)} tiles")
-    outcomes: dict[str, TuneOutcome] = {}
-    total = sum(min(arguments.trials, len(task.tiles)) for task in found)
-    with Simulators(arguments.jobs) as simulators, TrialLog(folder / "trials.jsonl") as log:
-        for name, guided in ((GUIDED, True), (RANDOM, False))[: 1 + arguments.compare]:
-            settings = TuneSettings(trials=arguments.trials, guided=guided)
-            with TuneDisplay(console, total) as display, StopOnInterrupt() as stop:
-                outcomes[name] = tune(
-                    found, simulators, log, settings, display.on_trial, stop.requested,
-                    chooser(known),
-                )  # fmt: skip
+    trials, jobs, compare = arguments.trials, arguments.jobs, arguments.compare
+    request = TuneRequest(trials, True, compare, 0, jobs, None, SHIPPED, folder)
+    with (
+        Simulators(jobs) as simulators,
+        TrialLog(folder / LOG_NAME) as log,
+        StopOnInterrupt() as stop,
+    ):
+        outcomes = search_tiles(
+            found, simulators, log, request, chooser(known), console, stop.requested
+        )
     console.print(outcome_table(outcomes[GUIDED], simulators.unit))
     remember(SHIPPED, known, outcomes[GUIDED], simulators.unit)
-    if arguments.compare:
+    if compare:
         title = f"{len(found)} workloads of the demo and {len(NETWORKS)} networks"
         write_best_so_far(PLOT, outcomes, title, simulators.unit)
     return 0

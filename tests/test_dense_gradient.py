@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from layers import bias_update, input_gradient
-from naive import naive_kernel
 
+from device_kernels import (
+    assert_plain_loops_write_the_same,
+    trained,
+    with_and_without_vectors,
+)
 from native_kernels import Case, make_step, one_step
 from ondevice.boards import load_board
-from ondevice.measure.bench import Bench, Measurement
-from ondevice.measure.task import Task, lowered_kernel
+from ondevice.measure.bench import Bench
+from ondevice.measure.task import Task
 from ondevice_compiler.program import Part, Quantization, Tensor
 from ondevice_compiler.tiling.covering import column_blocks
 from ondevice_compiler.tiling.taps import Axis
@@ -103,14 +107,6 @@ def bench() -> Iterator[Bench]:
         yield opened
 
 
-def trained(task: Task) -> Task:
-    """The same layer with a weight in RAM."""
-    weight = replace(task.program.tensor("w"), dtype="int16", trainable=True)
-    program = replace(task.program, tensors={**task.program.tensors, "w": weight})
-    values = {**task.values, "w": task.values["w"].astype(np.int16) * 256 + 128}
-    return replace(task, program=program, values=values)
-
-
 def shifted(task: Task, exponent: int) -> Task:
     """The same gradient with another exponent: one that saturates, or is off the short way."""
     return replace(task, exponents={**task.exponents, "dx": exponent})
@@ -128,17 +124,6 @@ DEVICE_TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def equal_without_vectors(bench: Bench, task: Task, intrinsic: str) -> Measurement:
-    """What the task's kernel gives, with the DSP instructions and without them."""
-    vectors = lowered_kernel(task)
-    assert intrinsic in vectors.definitions
-    portable = replace(vectors, definitions=f"#undef __ARM_FEATURE_DSP\n{vectors.definitions}")
-    fast, slow = bench.measure(task, vectors), bench.measure(task, portable)
-    assert fast.checksum == slow.checksum
-    assert fast.count < slow.count
-    return fast
-
-
 @pytest.mark.parametrize("extreme", [-127, 127])
 def test_a_bias_gradient_sums_more_pixels_than_an_int16_can_hold(
     bench: Bench, extreme: int
@@ -146,7 +131,8 @@ def test_a_bias_gradient_sums_more_pixels_than_an_int16_can_hold(
     task = bias_update("b", 23, 10, 10)  # 529 pixels
     g = np.full_like(task.values["g"], extreme)
     task = replace(task, values={**task.values, "g": g}, rate=1e-9)
-    equal_without_vectors(bench, task, "od_sum4")
+    fast, slow = with_and_without_vectors(bench, task, "od_sum4")
+    assert fast.count < slow.count
 
 
 @pytest.mark.parametrize("name", DEVICE_TASKS)
@@ -154,8 +140,7 @@ def test_the_vector_instructions_give_the_integers_of_the_portable_form(
     bench: Bench, name: str
 ) -> None:
     task = DEVICE_TASKS[name]()
-    fast = equal_without_vectors(bench, task, "od_rows2")
+    fast, slow = with_and_without_vectors(bench, task, "od_rows2")
+    assert fast.count < slow.count
     if not task.program.tensor("w").trainable:  # Plain loops know frozen weights only.
-        plain = naive_kernel(task)
-        assert plain is not None
-        assert bench.measure(task, plain).checksum == fast.checksum
+        assert_plain_loops_write_the_same(bench, task, fast)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from layers import forward, input_gradient, weight_update
-from naive import naive_kernel
 
+from device_kernels import (
+    assert_plain_loops_write_the_same,
+    trained,
+    with_and_without_vectors,
+)
 from native_kernels import Case, make_step, one_step
 from ondevice.boards import load_board
 from ondevice.measure.bench import Bench
-from ondevice.measure.task import Task, lowered_kernel
+from ondevice.measure.task import Task
 from ondevice_compiler.kernel_builder import TensorArgument
 from ondevice_compiler.lower import lower
 from ondevice_compiler.program import Part, Quantization, Tensor
@@ -179,14 +181,6 @@ def bench() -> Iterator[Bench]:
         yield opened
 
 
-def trained(task: Task) -> Task:
-    """The same layer with a weight in RAM."""
-    weight = replace(task.program.tensor("w"), dtype="int16", trainable=True)
-    program = replace(task.program, tensors={**task.program.tensors, "w": weight})
-    values = {**task.values, "w": task.values["w"].astype(np.int16) * 256 + 128}
-    return replace(task, program=program, values=values)
-
-
 DEVICE_TASKS: dict[str, Callable[[], Task]] = {
     "3x3, 11 channels": lambda: forward("y", 7, 11, 11, 3, depthwise=True),
     "5x5 s2, narrower than the window": lambda: forward("y", 4, 8, 8, 5, 2, depthwise=True),
@@ -204,13 +198,7 @@ def test_the_vector_instructions_give_the_integers_of_the_portable_form(
     bench: Bench, name: str
 ) -> None:
     task = DEVICE_TASKS[name]()
-    vectors = lowered_kernel(task)
-    assert "od_lane3" in vectors.definitions
-    portable = replace(vectors, definitions=f"#undef __ARM_FEATURE_DSP\n{vectors.definitions}")
-    fast, slow = bench.measure(task, vectors), bench.measure(task, portable)
-    assert fast.checksum == slow.checksum
+    fast, slow = with_and_without_vectors(bench, task, "od_lane3")
     assert fast.count != slow.count  # They are different code.
     if "trained" not in name:  # Plain loops know frozen weights only.
-        plain = naive_kernel(task)
-        assert plain is not None
-        assert bench.measure(task, plain).checksum == fast.checksum
+        assert_plain_loops_write_the_same(bench, task, fast)

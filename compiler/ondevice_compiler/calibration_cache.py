@@ -7,7 +7,7 @@ those that add layers). One file each, under a hash of all that; a damaged one i
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ondevice_compiler.atomic_file import write_bytes_atomically
 from ondevice_compiler.calibrate import Calibration
 from ondevice_compiler.compiler_digest import compiler_digest
 
@@ -77,6 +78,6 @@ def _write(path: Path, calibration: Calibration) -> None:
     peaks = calibration.gradient_peaks.values()
     arrays |= {f"peaks_{index}": values for index, values in enumerate(peaks)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(temporary, **arrays)
-    os.replace(temporary, path)
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes_atomically(path, content.getvalue())

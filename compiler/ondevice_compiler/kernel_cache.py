@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from ondevice_compiler.atomic_file import write_text_atomically
 from ondevice_compiler.codegen import to_c
 from ondevice_compiler.compiler_digest import compiler_digest
 
@@ -35,7 +35,5 @@ class KernelCache:
         except OSError:
             source = to_c(function, written, shared)
         self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(source, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text_atomically(path, source)
         return source

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.atomic_file import write_bytes_atomically
 from ondevice.errors import UserError
+from ondevice_compiler.atomic_file import write_bytes_atomically
 
 CHECKPOINT_FORMAT = 1
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ondevice import options as opt
 from ondevice.budget import budget_lines, check_budget
@@ -28,6 +27,7 @@ from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare, train_once
 from ondevice.sources import compile_request, load_sources
 from ondevice.target import board_budget, build_for, target_board
+from ondevice.terminal import text_console
 from ondevice.tune.command import tune, tune_worker
 from ondevice_compiler.errors import UserError as CompilerError
 
@@ -98,9 +98,7 @@ def train(
     run_name: Annotated[
         str | None, typer.Option(help="Run folder is DATE-NAME (default: the model's name)")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
-    ] = False,
+    as_json: opt.JsonLinesOption = False,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
     """Train on the device: compile, build, start, evaluate, train, evaluate."""
@@ -126,7 +124,7 @@ def train(
             "output": {"directory": output, "name": run_name},
         },
     )
-    console = _console(stderr=as_json)
+    console = text_console(as_json)
     lines = JsonLines(sys.stdout) if as_json else None
     prepared = prepare(settings, build_dir, console.print)
     stop = StopOnInterrupt(
@@ -232,7 +230,7 @@ def build(
             "device": {"board": board},
         },
     )
-    prepared = prepare(settings, build_dir, _console(stderr=True).print, connect=False)
+    prepared = prepare(settings, build_dir, text_console(stderr=True).print, connect=False)
     assert prepared.board is not None  # only a bare --port leaves it open
     firmware = build_for(prepared.model, prepared.board, build_dir)
     if firmware.flash_bytes is None or firmware.ram_bytes is None:
@@ -266,7 +264,7 @@ def flash(
             "device": {"board": board, "port": port, "flash": True},
         },
     )
-    prepared = prepare(settings, build_dir, _console(stderr=True).print)
+    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
     if prepared.board is None or prepared.board.run != "serial":
         raise UserError(
             "only a real board is flashed; name it with --board (see `ondevice boards`)"
@@ -307,8 +305,8 @@ def eval_verb(
             "device": {"board": board, "port": port, "flash": flash},
         },
     )
-    console = _console(stderr=as_json)
-    prepared = prepare(settings, build_dir, _console(stderr=True).print)
+    console = text_console(as_json)
+    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
     with StopOnInterrupt() as stop:
         measured = evaluate_once(settings, prepared, build_dir, stop.requested, checkpoint)
     if measured is None:
@@ -380,11 +378,6 @@ def ports() -> None:
         print(port)
     if not found:
         print("No serial port found; plug a board in, or use a simulated one.", file=sys.stderr)
-
-
-def _console(stderr: bool) -> Console:
-    # No markup: a file name may hold [brackets]. No highlighting: plain text is for grep.
-    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ondevice.atomic_file import write_bytes_atomically
 from ondevice.compiled_model import CompileRequest, analyse_model, compile_options
 from ondevice.display import format_bytes
 from ondevice.errors import UserError
+from ondevice_compiler.atomic_file import write_bytes_atomically
 
 if TYPE_CHECKING:
     from ondevice_compiler import CompiledModel

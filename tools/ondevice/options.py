@@ -109,3 +109,6 @@ CheckpointOption = Annotated[
 BuildDirOption = Annotated[
     Path, typer.Option("--build-dir", help="Where compiled models and firmware are kept")
 ]
+JsonLinesOption = Annotated[
+    bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
+]

@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.atomic_file import write_bytes_atomically
 from ondevice.events import Evaluated
+from ondevice_compiler.atomic_file import write_bytes_atomically
 
 matplotlib.use("Agg")  # no display is needed, nor opened
 from matplotlib import pyplot as plt

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ondevice.atomic_file import write_text_atomically
 from ondevice.checkpoint import checkpoint_from_device, save_checkpoint
 from ondevice.config import Config, config_to_toml
 from ondevice.errors import UserError
 from ondevice.events import Ended, Evaluated, Event, ParametersRead, StepTrained, event_record
+from ondevice_compiler.atomic_file import write_text_atomically
 
 
 class RunFolder:

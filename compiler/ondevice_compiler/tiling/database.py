@@ -9,12 +9,12 @@ Written by `ondevice tune`; the tile is pixels, channels, unroll.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 
+from ondevice_compiler.atomic_file import write_text_atomically
 from ondevice_compiler.errors import UserError
 from ondevice_compiler.tiling.tile import Choose, Tile, Workload, candidates, default_tile
 
@@ -75,9 +75,7 @@ def write_database(path: Path, entries: Iterable[Entry]) -> None:
         )
         for e in sorted(entries, key=lambda e: e.workload)
     ]
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def chooser(entries: Mapping[str, Entry]) -> Choose:

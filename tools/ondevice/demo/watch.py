@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.atomic_file import write_bytes_atomically
 from ondevice.errors import UserError
+from ondevice_compiler.atomic_file import write_bytes_atomically
 
 PRETRAINING_PEOPLE = (1, 2, 3, 4, 5)
 UNSEEN_PEOPLE = (6, 7, 8, 9, 10)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ondevice import options as opt
 from ondevice.config import load_config
@@ -22,6 +21,7 @@ from ondevice.profile.rows import Group, make_profile
 from ondevice.profile.table import profile_table, records
 from ondevice.session import prepare
 from ondevice.target import open_target, target_board
+from ondevice.terminal import text_console
 
 TEXT_WIDTH = 120  # columns where there is no terminal
 
@@ -48,9 +48,7 @@ def profile(
         ),
     ] = False,
     config: opt.ConfigOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
-    ] = False,
+    as_json: opt.JsonLinesOption = False,
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Show where a training step's instructions (simulated) or cycles (real board) go."""
@@ -70,9 +68,7 @@ def profile(
         raise UserError(no_counter(target.name))
     if estimate:
         check_board(target)
-    console = Console(stderr=as_json, markup=False, highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = TEXT_WIDTH
+    console = text_console(as_json, TEXT_WIDTH)
     prepared = prepare(settings, build_dir, console.print)
     manifest = prepared.model.manifest
     console.print(f"Starting {target.name if target is not None else settings.device.port} ...")

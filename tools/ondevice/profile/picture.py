@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from ondevice.atomic_file import write_bytes_atomically
 from ondevice.profile.rows import Profile, Row
 from ondevice.profile.table import cells, estimate_note, has_estimate, headings
+from ondevice_compiler.atomic_file import write_bytes_atomically
 
 WIDTH, LEFT, RIGHT, TOP, BAR, GAP = 960, 250, 150, 50, 16, 5
 COLOURS = {

@@ -21,6 +21,7 @@ from ondevice.search.quantity import parse_bytes, parse_macs
 from ondevice.search.report import comparison_table, contribution_table, results_record
 from ondevice.search.run import LOG_NAME, SearchResult, SearchSettings, run_search
 from ondevice.sources import Sources, load_sources
+from ondevice.terminal import text_console
 
 LEARNING_RATES = (0.003, 0.01, 0.03)
 
@@ -67,9 +68,7 @@ def search(
         Path | None,
         typer.Option("--output", help="Folder of runs and results (default: runs/search-MODEL)"),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
-    ] = False,
+    as_json: opt.JsonLinesOption = False,
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Find the update scheme that gains most accuracy within a RAM budget.
@@ -100,8 +99,7 @@ def search(
         finalists,
         output if output is not None else Path("runs") / f"search-{sources.model.stem}",
     )
-    # No markup: a file name may hold [brackets].
-    console = Console(stderr=as_json, markup=False, highlight=False, soft_wrap=True)
+    console = text_console(as_json)
     lines = JsonLines(sys.stdout) if as_json else None
     stop = StopOnInterrupt(
         lambda: console.print("Stopping after this step; Ctrl-C again ends at once.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ondevice.display import format_bytes
 from ondevice.search.events import (
@@ -14,6 +13,7 @@ from ondevice.search.events import (
     SchemeStarted,
     SearchEvent,
 )
+from ondevice.terminal import progress_bar
 
 TITLES = {
     "contribution": "Contribution of each parameter",
@@ -32,15 +32,7 @@ class SearchDisplay:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last_best = ""
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console)
 
     def __enter__(self) -> SearchDisplay:
         self._progress.start()

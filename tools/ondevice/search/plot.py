@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib
 
-from ondevice.atomic_file import write_bytes_atomically
 from ondevice.search.comparison import Row, pareto_front
+from ondevice_compiler.atomic_file import write_bytes_atomically
 
 matplotlib.use("Agg")  # no display is needed, nor opened
 from matplotlib import pyplot as plt

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ondevice.atomic_file import write_text_atomically
 from ondevice.compiled_model import analyse_model, compile_options
 from ondevice.config import Config
 from ondevice.data import Dataset
@@ -26,6 +25,7 @@ from ondevice.search.tasks import make_tasks
 from ondevice.search.trial_log import TrialLog
 from ondevice.sources import Sources, compile_request
 from ondevice.target import target_board
+from ondevice_compiler.atomic_file import write_text_atomically
 from ondevice_compiler.errors import UserError as CompilerError
 from ondevice_compiler.scheme import UpdateScheme
 

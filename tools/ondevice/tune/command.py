@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ondevice import options as opt
 from ondevice.config import load_config
@@ -16,6 +15,7 @@ from ondevice.json_lines import JsonLines
 from ondevice.model_options import Section, with_model_options
 from ondevice.sources import load_sources
 from ondevice.target import target_board
+from ondevice.terminal import text_console
 
 TEXT_WIDTH = 140  # columns where there is no terminal
 
@@ -49,9 +49,7 @@ def tune(
         Path, typer.Option("--output", help="Folder of the trial log and the plot")
     ] = Path("runs/tune"),
     config: opt.ConfigOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
-    ] = False,
+    as_json: opt.JsonLinesOption = False,
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Find the fastest register tile of every kernel of a model by measuring.
@@ -77,10 +75,7 @@ def tune(
     request = TuneRequest(
         trials, not random, compare, settings.training.seed, jobs, tracker, database, output
     )
-    # No markup: a file name may hold [brackets].
-    console = Console(stderr=as_json, markup=False, highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = TEXT_WIDTH
+    console = text_console(as_json, TEXT_WIDTH)
     stop = StopOnInterrupt(
         lambda: console.print("Stopping after this batch; Ctrl-C again ends at once.")
     )

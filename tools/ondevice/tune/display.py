@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ondevice.terminal import progress_bar
 from ondevice.tune.run import Trial, TuneOutcome
 
 
@@ -22,15 +22,7 @@ class TuneDisplay:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = progress_bar(console)
         self._bar = self._progress.add_task("Tuning", total=total)
 
     def __enter__(self) -> TuneDisplay:

@@ -102,7 +102,7 @@ def tune_model(
     console.print(f"{len(tasks)} workloads with {space} tiles; at most {request.trials} each")
     request.output.mkdir(parents=True, exist_ok=True)
     with _runner(board, config, request) as runner, TrialLog(request.output / LOG_NAME) as log:
-        outcomes = _search(tasks, runner, log, request, chooser(known), console, should_stop)
+        outcomes = search_tiles(tasks, runner, log, request, chooser(known), console, should_stop)
     main = next(iter(outcomes.values()))
     remember(request.database, known, main, runner.unit)
     console.print(outcome_table(main, runner.unit))
@@ -114,7 +114,7 @@ def tune_model(
     return TuneReport(list(outcome_records(main)), interrupted)
 
 
-def _search(
+def search_tiles(
     tasks: Sequence[TuningTask],
     runner: Runner,
     log: TrialLog,
