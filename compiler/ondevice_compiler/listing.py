@@ -8,18 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ondevice_compiler.argument_text import ArgumentText
 from ondevice_compiler.c_text import identifier, literal, table
-from ondevice_compiler.kernel_builder import (
-    Argument,
-    LocalArgument,
-    RateArgument,
-    ScalarArgument,
-    ScaleArgument,
-    ShiftArgument,
-    TableArgument,
-    TensorArgument,
-    UnitArgument,
-)
+from ondevice_compiler.kernel_builder import Argument, RateArgument, TensorArgument
 from ondevice_compiler.lifetimes import in_arena
 from ondevice_compiler.lower import BandLoop, Call, Lowered, RowMove
 from ondevice_compiler.memory import kept_tensors
@@ -42,6 +33,9 @@ class Listing:
         self.names = _identifiers(self.program)
         self._tables: dict[tuple[str, bytes], str] = {}
         self._table_text: list[str] = []
+        self._arguments = ArgumentText(
+            self._address, lambda values: self.table(values, "table"), self.scales
+        )
 
     def state(self) -> list[Tensor]:
         """Tensors in RAM that outlive a step: trained parameters, then optimiser state."""
@@ -83,43 +77,17 @@ class Listing:
 
     def argument(self, argument: Argument) -> str:
         """C expression for one argument of a kernel."""
-        match argument:
-            case TensorArgument(tensor, axes=tuple(axes)):
-                return self._moved(tensor, axes)
-            case TensorArgument(tensor, first, advance):
-                return self.pointer(tensor, first, advance)
-            case TableArgument(values):
-                return self.table(values, "table")
-            case ScalarArgument(value, dtype):
-                return literal(value, dtype)
-            case ScaleArgument(gradient):
-                return f"&scales[{self.scales.index(gradient)}]"
-            case ShiftArgument(source, target):
-                return f"{self.exponent(source)} - {self.exponent(target)}"
-            case RateArgument(gradient, factor):
-                return self._in_units_of(gradient, "rate", factor)
-            case UnitArgument(gradient, factor):
-                return self._in_units_of(gradient, "unit", factor)
-            case LocalArgument(name):
-                return name
-        raise TypeError(f"unknown argument {argument}")
+        return self._arguments.of(argument)
+
+    def _address(self, argument: TensorArgument) -> str:
+        if argument.axes:
+            return self._moved(argument.tensor, argument.axes)
+        return self.pointer(argument.tensor, argument.first, argument.advance)
 
     def _moved(self, name: str, axes: tuple[int, ...]) -> str:
         """A frozen parameter as a table, its axes in another order; one table for all readers."""
         values = np.asarray(self.program.values[name]).astype(self.program.tensor(name).dtype)
         return self.table(np.ascontiguousarray(values.transpose(axes)), self.names[name])
-
-    def _in_units_of(self, gradient: str, what: str, factor: float) -> str:
-        times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"
-        if gradient not in self.histories:
-            return f"{what}{times}"
-        return f"od_rate({what}, &scales[{self.scales.index(gradient)}]){times}"
-
-    def exponent(self, gradient: str) -> str:
-        """Exponent of a gradient; that of the loss's own error is 0."""
-        if gradient not in self.histories:
-            return "0"
-        return f"scales[{self.scales.index(gradient)}].exponent"
 
     def calls(self, calls: Iterable[tuple[int, Call]], training: bool) -> str:
         """One call a step, each followed by its mark; the steps of a strip as its bands."""

@@ -9,19 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ondevice_compiler.argument_text import ArgumentText
 from ondevice_compiler.c_text import C_TYPES, identifier, literal, table
 from ondevice_compiler.emit import kernels_header
-from ondevice_compiler.kernel_builder import (
-    Argument,
-    LocalArgument,
-    RateArgument,
-    ScalarArgument,
-    ScaleArgument,
-    ShiftArgument,
-    TableArgument,
-    TensorArgument,
-    UnitArgument,
-)
+from ondevice_compiler.kernel_builder import TensorArgument
 from ondevice_compiler.lower import Lowered, lower
 from ondevice_compiler.program import Program, Tensor
 
@@ -117,9 +108,10 @@ def lowered_kernel(task: Task, lowered: Lowered | None = None) -> KernelSource:
             f"static void {kernel.name}(", f"__attribute__((noinline)) static void {kernel.name}("
         )
     tables: list[str] = []
+    text = _arguments(task, tables)
     calls = []
     for call in lowered.calls:
-        arguments = [_argument(task, argument, tables) for argument in call.arguments]
+        arguments = [text.of(argument) for argument in call.arguments]
         calls.append(f"{call.kernel}({', '.join(arguments)});")
     return KernelSource(definitions, "\n    ".join(calls), "\n".join(tables))
 
@@ -172,35 +164,20 @@ def _included(symbol: str, first: int, size_bytes: int) -> str:
     )
 
 
-def _argument(task: Task, argument: Argument, tables: list[str]) -> str:
+def _arguments(task: Task, tables: list[str]) -> ArgumentText:
+    """How the harness calls what a kernel takes; appends the constants that only calls mention."""
+
+    def put(values: NDArray[Any]) -> str:
+        name = f"od_table_{len(tables)}"
+        tables.append(table(name, values))
+        return name
+
+    def pointer(argument: TensorArgument) -> str:
+        name = argument.tensor
+        if argument.axes:
+            stored = np.asarray(task.values[name]).astype(task.program.tensor(name).dtype)
+            return put(stored.transpose(argument.axes))
+        return identifier(name) + (f" + {argument.first}" if argument.first else "")
+
     gradients = list(task.exponents)
-    match argument:
-        case TensorArgument(tensor, axes=tuple(axes)):
-            stored = np.asarray(task.values[tensor]).astype(task.program.tensor(tensor).dtype)
-            tables.append(table(f"od_table_{len(tables)}", stored.transpose(axes)))
-            return f"od_table_{len(tables) - 1}"
-        case TensorArgument(tensor, first):
-            return identifier(tensor) + (f" + {first}" if first else "")
-        case TableArgument(values):
-            tables.append(table(f"od_table_{len(tables)}", values))
-            return f"od_table_{len(tables) - 1}"
-        case ScalarArgument(value, dtype):
-            return literal(value, dtype)
-        case ScaleArgument(gradient):
-            return f"&od_scales[{gradients.index(gradient)}]"
-        case ShiftArgument(source, target):
-            return f"{_exponent(source, gradients)} - {_exponent(target, gradients)}"
-        case RateArgument(gradient, factor) | UnitArgument(gradient, factor):
-            times = "" if factor == 1.0 else f" * {literal(factor, 'float32')}"
-            if gradient not in gradients:
-                return f"rate{times}"
-            return f"od_rate(rate, &od_scales[{gradients.index(gradient)}]){times}"
-        case LocalArgument():
-            return "rate"
-    raise TypeError(f"unknown argument {argument}")
-
-
-def _exponent(gradient: str, gradients: list[str]) -> str:
-    if gradient not in gradients:
-        return "0"
-    return f"od_scales[{gradients.index(gradient)}].exponent"
+    return ArgumentText(pointer, put, gradients, "od_scales", unit="rate", local=lambda _: "rate")
