@@ -222,7 +222,7 @@ def test_a_line_that_spoils_most_frames_still_opens_a_session(fake_device: Path)
 def test_the_device_says_what_it_is(device: Device) -> None:
     with device:
         info = device.info
-        assert (info.protocol, info.abi, info.model, info.board) == (2, 3, "fake", "fake_board")
+        assert (info.protocol, info.abi, info.model, info.board) == (3, 3, "fake", "fake_board")
         assert info.model_id == "000102030405060708090a0b0c0d0e0f"
         assert info.counter is CounterKind.INSTRUCTIONS
         assert (info.clock_hz, info.counter_resolution) == (168_000_000, 1)
@@ -391,7 +391,7 @@ class ScriptedTransport:
     [
         (b"", "nothing came"),
         (b"U-Boot 2024.01\r\n\x00", "it says 'U-Boot 2024.01'"),
-        (encode_frame(Frame(READY, 0, 0, b"", version=3)), "version 3 .* version 2; flash"),
+        (encode_frame(Frame(READY, 0, 0, b"", version=4)), "version 4 .* version 3; flash"),
         (encode_frame(Frame(Request.HELLO, 1, 0)), "no answer"),  # an echo
     ],
 )

@@ -30,6 +30,13 @@ uint32_t board_receive_bytes(void);
 void board_stack_paint(void);
 uint32_t board_stack_high_water(void);
 
+/* Flash for checkpoints; NULL: none. */
+const od_storage_t *board_storage(void);
+
+/* Why the board started, and the chip's unique id (at most 16 bytes; returns how many). */
+od_start_reason_t board_start_reason(void);
+uint32_t board_unique_id(uint8_t *id);
+
 /* Last words of a Cortex-M board, where the host quotes them: QEMU's standard error; on silicon the
  * UART, between frames. */
 void board_report(const char *text);

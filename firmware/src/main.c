@@ -32,7 +32,7 @@ static void port_exit(void *context) {
 
 int main(void) {
     board_init();
-    const od_port_t port = {
+    od_port_t port = {
         .write = port_write,
         .counter = board_counter_kind() == OD_COUNTER_NONE ? 0 : board_counter,
         .counter_kind = board_counter_kind(),
@@ -46,7 +46,10 @@ int main(void) {
         .exit = port_exit,
         .profile = profile,
         .profile_count = PROFILE_ENTRIES,
+        .storage = board_storage(),
+        .start_reason = board_start_reason(),
     };
+    port.unique_id_bytes = board_unique_id(port.unique_id);
     if (od_session_init(&session, &od_model, &port) != OD_OK) {
         board_exit(2);
         return 2;

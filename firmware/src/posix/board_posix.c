@@ -35,3 +35,11 @@ void board_stack_paint(void) {}
 uint32_t board_stack_high_water(void) { return 0; }
 
 void board_exit(int32_t code) { exit(code); }
+
+const od_storage_t *board_storage(void) { return 0; }
+od_start_reason_t board_start_reason(void) { return OD_START_UNKNOWN; }
+
+uint32_t board_unique_id(uint8_t *id) {
+    (void)id;
+    return 0;
+}

@@ -7,7 +7,7 @@
 
 #include "ondevice/cobs.h"
 
-#define OD_PROTOCOL_VERSION 2
+#define OD_PROTOCOL_VERSION 3
 
 /* The largest payload, both ways. */
 #ifndef OD_LINK_PAYLOAD_BYTES

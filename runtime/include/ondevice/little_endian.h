@@ -2,6 +2,7 @@
 #ifndef ONDEVICE_LITTLE_ENDIAN_H
 #define ONDEVICE_LITTLE_ENDIAN_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -55,6 +56,18 @@ static inline uint8_t *od_put_f64(uint8_t *to, double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
     return od_put_u64(to, bits);
+}
+
+/* A length byte and as many bytes of `name`, which may be NULL: at most OD_NAME_BYTES_MAX. */
+#define OD_NAME_BYTES_MAX 63u
+static inline uint8_t *od_put_name(uint8_t *to, const char *name) {
+    uint32_t n = 0;
+    while (name != NULL && n < OD_NAME_BYTES_MAX && name[n] != '\0') {
+        to[1u + n] = (uint8_t)name[n];
+        n++;
+    }
+    to[0] = (uint8_t)n;
+    return to + 1 + n;
 }
 
 #endif

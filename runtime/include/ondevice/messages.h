@@ -8,6 +8,7 @@ typedef enum {
     OD_WRITE = 0x02,
     OD_READ = 0x03,
     OD_DESCRIBE = 0x04,
+    OD_IDENTIFY = 0x05,
     OD_TRAIN = 0x10,
     OD_EVALUATE = 0x11,
     OD_APPLY = 0x12,
@@ -19,19 +20,25 @@ typedef enum {
     OD_PARAMETERS_BEGIN = 0x30,
     OD_PARAMETERS_COMMIT = 0x31,
     OD_RESET_MODEL = 0x32,
-    OD_BYE = 0x3F
+    OD_BYE = 0x3F,
+    OD_CHECKPOINT_SAVE = 0x40,
+    OD_CHECKPOINT_LOAD = 0x41,
+    OD_CHECKPOINT_LIST = 0x42,
+    OD_CHECKPOINT_ERASE = 0x43
 } od_request_type_t;
 
 #define OD_REPLY 0x80u /* set in all that the device sends */
 #define OD_READY 0xC0u /* not asked for: the board has just started */
 #define OD_NAK 0xC1u   /* a frame was not executed */
 #define OD_ERROR 0xC2u /* the reply to a request that was refused or failed */
+#define OD_FAULT 0xC3u /* not asked for: the firmware's last words before it restarts */
 
 typedef enum {
-    OD_NAK_CORRUPT = 1, /* no frame, or a wrong CRC */
-    OD_NAK_GAP = 2,     /* requests before this one are missing */
-    OD_NAK_SESSION = 3, /* HELLO comes first */
-    OD_NAK_VERSION = 4  /* the device speaks the version in this header */
+    OD_NAK_CORRUPT = 1,       /* no frame, or a wrong CRC */
+    OD_NAK_GAP = 2,           /* requests before this one are missing */
+    OD_NAK_SESSION = 3,       /* HELLO comes first */
+    OD_NAK_VERSION = 4,       /* the device speaks the version in this header */
+    OD_NAK_AUTHENTICATION = 5 /* the frame's authentication tag is wrong or missing */
 } od_nak_reason_t;
 
 typedef enum {
@@ -47,7 +54,10 @@ typedef enum {
     OD_FAIL_MODEL = 9,        /* the model returned another error: see detail */
     OD_FAIL_UNSUPPORTED = 10, /* this model or board has no such thing */
     OD_FAIL_CRC = 11,         /* of all parameters: see detail for the device's */
-    OD_FAIL_SCHEDULE = 12     /* TRAIN or APPLY without a rate, and no SCHEDULE before */
+    OD_FAIL_SCHEDULE = 12,    /* TRAIN or APPLY without a rate, and no SCHEDULE before */
+    OD_FAIL_STORAGE = 13,     /* the flash could not be written or has no room: see detail */
+    OD_FAIL_CHECKPOINT = 14,  /* no whole checkpoint of this model has that number */
+    OD_FAIL_PRIVATE = 15      /* this build does not let it leave the device */
 } od_failure_t;
 
 typedef enum {

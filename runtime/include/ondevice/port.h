@@ -7,12 +7,24 @@
 
 #include <stdint.h>
 
+#include "ondevice/storage.h"
+
 typedef enum {
     OD_COUNTER_NONE = 0,
     OD_COUNTER_INSTRUCTIONS = 1, /* retired instructions: simulators */
     OD_COUNTER_CYCLES = 2,       /* of clock_hz: DWT on silicon */
     OD_COUNTER_NANOSECONDS = 3   /* wall time: the host board */
 } od_counter_kind_t;
+
+typedef enum {
+    OD_START_UNKNOWN = 0,
+    OD_START_POWER = 1,
+    OD_START_PIN = 2, /* the reset button, or the debugger */
+    OD_START_SOFTWARE = 3,
+    OD_START_WATCHDOG = 4,
+    OD_START_BROWN_OUT = 5,
+    OD_START_FAULT = 6 /* restarted by its own fault handler */
+} od_start_reason_t;
 
 typedef struct {
     void *context; /* handed back to the functions below */
@@ -42,6 +54,13 @@ typedef struct {
     /* Memory for the ticks of each operator; NULL or too small for the model: no profile. */
     uint32_t *profile;
     uint32_t profile_count; /* entries */
+
+    /* Where checkpoints are kept; NULL: this board keeps none. */
+    const od_storage_t *storage;
+
+    od_start_reason_t start_reason;
+    uint8_t unique_id[16]; /* of the chip; unique_id_bytes of it, 0: none */
+    uint32_t unique_id_bytes;
 } od_port_t;
 
 #endif

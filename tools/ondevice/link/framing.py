@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cobs import cobs
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 _HEADER = struct.Struct("<BBII")
 HEADER_BYTES = _HEADER.size
 CRC_BYTES = 4

@@ -15,6 +15,7 @@ class Request(IntEnum):
     WRITE = 0x02
     READ = 0x03
     DESCRIBE = 0x04
+    IDENTIFY = 0x05
     TRAIN = 0x10
     EVALUATE = 0x11
     APPLY = 0x12
@@ -27,12 +28,17 @@ class Request(IntEnum):
     PARAMETERS_COMMIT = 0x31
     RESET_MODEL = 0x32
     BYE = 0x3F
+    CHECKPOINT_SAVE = 0x40
+    CHECKPOINT_LOAD = 0x41
+    CHECKPOINT_LIST = 0x42
+    CHECKPOINT_ERASE = 0x43
 
 
 REPLY = 0x80
 READY = 0xC0
 NAK = 0xC1
 ERROR = 0xC2
+FAULT = 0xC3
 
 
 class NakReason(IntEnum):
@@ -42,6 +48,7 @@ class NakReason(IntEnum):
     GAP = 2
     SESSION = 3
     VERSION = 4
+    AUTHENTICATION = 5
 
 
 class Failure(IntEnum):
@@ -59,6 +66,9 @@ class Failure(IntEnum):
     UNSUPPORTED = 10
     CRC = 11
     SCHEDULE = 12
+    STORAGE = 13
+    CHECKPOINT = 14
+    PRIVATE = 15
 
 
 FAILURE_TEXT = {
@@ -76,6 +86,9 @@ FAILURE_TEXT = {
     Failure.UNSUPPORTED: "this model or board does not support it",
     Failure.CRC: "the parameters on the board are not those that were sent; upload them again",
     Failure.SCHEDULE: "no learning-rate schedule was set since the parameters were replaced",
+    Failure.STORAGE: "its flash could not be written, or has no room for the checkpoint",
+    Failure.CHECKPOINT: "it keeps no such checkpoint of this model; see `ondevice checkpoint list`",
+    Failure.PRIVATE: "its firmware was built so that this does not leave the device",
 }
 
 

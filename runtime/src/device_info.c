@@ -1,0 +1,38 @@
+/* What the device says of itself: the payload of READY and of the reply to HELLO. */
+#include <string.h>
+
+#include "ondevice/handlers.h"
+#include "ondevice/little_endian.h"
+#include "ondevice/requests.h"
+
+uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
+    const od_model_t *model = session->model;
+    const od_port_t *port = session->port;
+    uint8_t *at = od_put_u32(payload, model->abi);
+    memcpy(at, model->id, sizeof model->id);
+    at += sizeof model->id;
+    at = od_put_u8(at, (uint8_t)port->counter_kind);
+    at = od_put_u8(at, session->parameters_valid ? 1 : 0);
+    at = od_put_u16(at, OD_LINK_PAYLOAD_BYTES);
+    at = od_put_u32(at, port->receive_bytes);
+    at = od_put_u32(at, port->clock_hz);
+    at = od_put_u32(at, port->counter_resolution);
+    at = od_put_u32(at, model->arena_bytes);
+    at = od_put_u32(at, model->input_bytes);
+    at = od_put_u32(at, model->label_bytes);
+    at = od_put_u32(at, model->output_count);
+    at = od_put_u32(at, model->parameter_count);
+    at = od_put_u32(at, model->scale_count);
+    at = od_put_u32(at, session->trace.per_op != NULL ? model->op_count : 0);
+    at = od_put_u32(at, model->accumulation_steps);
+    at = od_put_u32(at, port->stack_bytes);
+    at = od_put_u32(at, (uint32_t)sizeof(od_session_t));
+    at = od_put_name(at, model->name);
+    at = od_put_name(at, port->board);
+    return (uint32_t)(at - payload);
+}
+
+od_outcome_t od_handle_hello(od_session_t *session, uint8_t *payload, uint32_t n) {
+    (void)n;
+    return od_done(od_device_info(session, payload));
+}

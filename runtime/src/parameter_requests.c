@@ -1,0 +1,41 @@
+/* Requests that replace all parameters: an upload, or a return to those in flash. */
+#include "ondevice/crc32.h"
+#include "ondevice/handlers.h"
+#include "ondevice/little_endian.h"
+
+od_outcome_t od_handle_parameters_begin(od_session_t *session, uint8_t *payload, uint32_t n) {
+    (void)payload;
+    (void)n;
+    session->parameters_valid = false;
+    session->scheduled = false; /* it counts from the parameters that are about to go */
+    return od_done(0);
+}
+
+od_outcome_t od_handle_parameters_commit(od_session_t *session, uint8_t *payload, uint32_t n) {
+    (void)n;
+    if (session->parameters_valid) {
+        return od_failed(OD_FAIL_STATE);
+    }
+    if (session->write_error != OD_FAIL_NONE) {
+        return od_failed(od_take_write_error(session));
+    }
+    uint32_t crc = 0;
+    for (uint32_t i = 0; i < session->model->parameter_count; i++) {
+        const od_parameter_t *parameter = &session->model->parameters[i];
+        crc = od_crc32(crc, (const uint8_t *)parameter->data, parameter->bytes);
+    }
+    if (crc != od_get_u32(payload)) {
+        return od_failed_with(OD_FAIL_CRC, (int32_t)crc);
+    }
+    session->parameters_valid = true;
+    return od_done(0);
+}
+
+od_outcome_t od_handle_reset_model(od_session_t *session, uint8_t *payload, uint32_t n) {
+    (void)payload;
+    (void)n;
+    session->model->reset();
+    session->parameters_valid = true;
+    session->scheduled = false;
+    return od_done(0);
+}
