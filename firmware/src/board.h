@@ -37,6 +37,11 @@ const od_storage_t *board_storage(void);
 od_start_reason_t board_start_reason(void);
 uint32_t board_unique_id(uint8_t *id);
 
+/* The watchdog restarts the board when it is not fed for `timeout_ms`; where the board has none,
+ * both do nothing. Waiting loops of a driver feed it. */
+void board_watchdog_start(uint32_t timeout_ms);
+void board_watchdog_feed(void);
+
 /* Last words of a Cortex-M board, where the host quotes them: QEMU's standard error; on silicon the
  * UART, between frames. */
 void board_report(const char *text);

@@ -7,6 +7,9 @@
 #define PROFILE_ENTRIES 512
 #define READ_BYTES 64
 
+/* Longer than any request takes; what a watchdog of 12 bits at 32 kHz can count (STM32: 32.7 s). */
+#define WATCHDOG_MS 30000u
+
 static od_session_t session;
 static uint32_t profile[PROFILE_ENTRIES];
 
@@ -32,6 +35,7 @@ static void port_exit(void *context) {
 
 int main(void) {
     board_init();
+    board_watchdog_start(WATCHDOG_MS);
     od_port_t port = {
         .write = port_write,
         .counter = board_counter_kind() == OD_COUNTER_NONE ? 0 : board_counter,
@@ -61,6 +65,8 @@ int main(void) {
         if (n == 0) {
             return 0;
         }
+        board_watchdog_feed();
         od_session_receive(&session, bytes, n);
+        board_watchdog_feed();
     }
 }

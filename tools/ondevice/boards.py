@@ -39,8 +39,11 @@ class Board:
         uart: Which UART the link uses.
         uart_baud: Its rate.
         uart_origin: First address of its registers; 0 where the driver knows it.
+        uart_interrupt: Its number in the vector table; 0 where the driver polls.
         counter: What counts instructions or cycles.
         counter_origin: As `uart_origin`.
+        watchdog_origin: As `uart_origin`.
+        watchdog_hz: What the watchdog counts with.
         qemu_machine: QEMU's -M.
         openocd_target: OpenOCD's target/NAME.cfg.
         mount_label: Label of the ST-LINK's disk.
@@ -62,8 +65,11 @@ class Board:
     uart: str = "stdio"
     uart_baud: int = 115200
     uart_origin: int = 0
+    uart_interrupt: int = 0
     counter: str = "none"
     counter_origin: int = 0
+    watchdog_origin: int = 0
+    watchdog_hz: int = 0
     qemu_machine: str = ""
     openocd_target: str = ""
     mount_label: str = ""

@@ -12,8 +12,7 @@ MEMORY {{
 }}
 od_stack_top = ORIGIN(RAM) + LENGTH(RAM);
 SECTIONS {{
-    .vectors : {{ KEEP(*(.vectors)) }} > FLASH
-    .text : {{ *(.text*) *(.rodata*) . = ALIGN(4); }} > FLASH
+    .text : {{ KEEP(*(.vectors)) *(.text*) *(.rodata*) . = ALIGN(4); }} > FLASH
     .ARM.exidx : {{ *(.ARM.exidx*) }} > FLASH
     od_data_load = LOADADDR(.data);
     .data : {{

@@ -46,6 +46,9 @@ def definitions(board: Board) -> dict[str, str]:
         "OD_SIMULATED": "1" if board.run == "qemu" else "0",
         f"OD_UART_{board.uart.upper()}": "1",
         "OD_UART_ORIGIN": f"{board.uart_origin:#x}u",
+        "OD_UART_INTERRUPT": str(board.uart_interrupt),
         f"OD_COUNTER_IS_{board.counter.upper()}": "1",
         "OD_COUNTER_ORIGIN": f"{board.counter_origin:#x}u",
+        "OD_WATCHDOG_ORIGIN": f"{board.watchdog_origin:#x}u",
+        "OD_WATCHDOG_HZ": f"{board.watchdog_hz}u",
     }

@@ -3,11 +3,10 @@
 #include "registers.h"
 
 #define STACK_PAINT 0xDEADBEEFu
-#define INTERRUPTS 96
-#if defined(OD_UART_USART2)
-#define UART_INTERRUPT 38
+#if OD_UART_INTERRUPT
+#define INTERRUPTS (OD_UART_INTERRUPT + 1) /* no later one is ever enabled */
 #else
-#define UART_INTERRUPT 37 /* USART1; polled boards never take it */
+#define INTERRUPTS 0
 #endif
 #define FAULT_EXIT_CODE 99
 
@@ -38,9 +37,10 @@ __attribute__((section(".vectors"), used)) void (*const od_vectors[16 + INTERRUP
     0,
     default_handler,
     default_handler,
-    [16 ... 15 + UART_INTERRUPT] = default_handler,
-    [16 + UART_INTERRUPT] = uart_interrupt,
-    [17 + UART_INTERRUPT... 15 + INTERRUPTS] = default_handler,
+#if OD_UART_INTERRUPT
+    [16 ... 15 + OD_UART_INTERRUPT] = default_handler,
+    [16 + OD_UART_INTERRUPT] = uart_interrupt,
+#endif
 };
 
 /* noinline: the floats of main must not be touched before the FPU is on. */

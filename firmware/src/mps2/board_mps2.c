@@ -11,6 +11,14 @@
 #define STATE_TX_FULL 1u
 #define STATE_RX_FULL 2u
 
+/* Counts down; at 0 it raises NMI and starts again, and restarts the board at the second 0. */
+#define WATCHDOG(offset) REGISTER(OD_WATCHDOG_ORIGIN + (offset))
+#define WATCHDOG_LOAD WATCHDOG(0x000u)
+#define WATCHDOG_CTRL WATCHDOG(0x008u)
+#define WATCHDOG_CLEAR WATCHDOG(0x00Cu)
+#define WATCHDOG_LOCK WATCHDOG(0xC00u)
+#define WATCHDOG_UNLOCK 0x1ACCE551u
+
 /* In quarters: one instruction is a nanosecond (-icount shift=0), and the clock 20, 25 or 32 MHz.
  */
 #define INSTRUCTIONS_PER_4_TICKS (4000000000u / OD_CLOCK_HZ)
@@ -60,6 +68,7 @@ uint32_t board_clock_hz(void) { return OD_CLOCK_HZ; }
 uint32_t board_read(uint8_t *bytes, uint32_t capacity) {
     (void)capacity;
     while ((UART_STATE & STATE_RX_FULL) == 0u) {
+        board_watchdog_feed();
     }
     bytes[0] = (uint8_t)UART_DATA;
     return 1;
@@ -68,6 +77,7 @@ uint32_t board_read(uint8_t *bytes, uint32_t capacity) {
 void board_write(const uint8_t *bytes, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         while ((UART_STATE & STATE_TX_FULL) != 0u) {
+            board_watchdog_feed();
         }
         UART_DATA = bytes[i];
     }
@@ -85,3 +95,11 @@ uint32_t board_unique_id(uint8_t *id) {
     (void)id;
     return 0;
 }
+
+void board_watchdog_start(uint32_t timeout_ms) {
+    WATCHDOG_LOCK = WATCHDOG_UNLOCK;
+    WATCHDOG_LOAD = (uint32_t)((uint64_t)timeout_ms * OD_WATCHDOG_HZ / 1000u);
+    WATCHDOG_CTRL = 3u; /* count and interrupt; restart at the second zero */
+}
+
+void board_watchdog_feed(void) { WATCHDOG_CLEAR = 1u; }

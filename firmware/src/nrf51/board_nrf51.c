@@ -67,3 +67,6 @@ uint32_t board_unique_id(uint8_t *id) {
     (void)id;
     return 0;
 }
+
+void board_watchdog_start(uint32_t timeout_ms) { (void)timeout_ms; }
+void board_watchdog_feed(void) {}

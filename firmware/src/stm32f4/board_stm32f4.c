@@ -25,7 +25,6 @@
 #define USART_BASE 0x40011000u
 #else
 #define USART_BASE 0x40004400u
-#define USART_INTERRUPT 38u
 #endif
 #define USART_SR REGISTER(USART_BASE + 0x00u)
 #define USART_DR REGISTER(USART_BASE + 0x04u)
@@ -137,7 +136,7 @@ void board_init(void) {
     DEMCR |= 1u << 24;
     DWT_CTRL |= 1u;
     USART_CR1 |= CR1_RXNEIE;
-    NVIC_ISER(USART_INTERRUPT / 32u) = 1u << (USART_INTERRUPT % 32u);
+    NVIC_ISER(OD_UART_INTERRUPT / 32u) = 1u << (OD_UART_INTERRUPT % 32u);
     __asm__ volatile("cpsie i");
 #endif
 }
@@ -192,3 +191,6 @@ uint32_t board_unique_id(uint8_t *id) {
     (void)id;
     return 0;
 }
+
+void board_watchdog_start(uint32_t timeout_ms) { (void)timeout_ms; }
+void board_watchdog_feed(void) {}
