@@ -32,7 +32,7 @@ static const request_t requests[] = {
     {OD_APPLY, ANY_LENGTH, od_handle_apply},
     {OD_SCHEDULE, 28, od_handle_schedule},
     {OD_READ_COUNTERS, 0, od_handle_read_counters},
-    {OD_RESET_COUNTERS, 0, od_handle_reset_counters},
+    {OD_RESET_COUNTERS, ANY_LENGTH, od_handle_reset_counters},
     {OD_MEMORY, 0, od_handle_memory},
     {OD_PAINT, 1, od_handle_paint},
     {OD_PARAMETERS_BEGIN, 0, od_handle_parameters_begin},

@@ -72,6 +72,7 @@ static od_outcome_t run_sample(od_session_t *session, const float *rate, uint8_t
     }
     if (rate != NULL) {
         session->counters.trained++;
+        session->counters.updates += model->accumulation_steps == 1u ? 1u : 0u;
     } else {
         session->counters.evaluated++;
     }
@@ -109,6 +110,7 @@ od_outcome_t od_handle_apply(od_session_t *session, uint8_t *payload, uint32_t n
     if (status != OD_OK) {
         return model_failed(status);
     }
+    session->counters.updates++;
     (void)od_put_u32(payload, count);
     return od_done(4);
 }

@@ -15,9 +15,20 @@ static inline uint32_t od_get_u32(const uint8_t *from) {
            (uint32_t)from[3] << 24;
 }
 
+static inline uint64_t od_get_u64(const uint8_t *from) {
+    return (uint64_t)od_get_u32(from) | (uint64_t)od_get_u32(from + 4) << 32;
+}
+
 static inline float od_get_f32(const uint8_t *from) {
     const uint32_t bits = od_get_u32(from);
     float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline double od_get_f64(const uint8_t *from) {
+    const uint64_t bits = od_get_u64(from);
+    double value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }

@@ -14,9 +14,11 @@
 #include "ondevice/port.h"
 #include "ondevice/schedule.h"
 
-/* Since RESET_COUNTERS, over training steps and evaluations. */
+/* Which run the device is in, how far, and sums since RESET_COUNTERS. */
 typedef struct {
-    uint32_t trained;
+    uint64_t run;     /* chosen by the host; 0: none */
+    uint32_t trained; /* samples: the run goes on with the next one */
+    uint32_t updates; /* of the parameters: fewer than samples where gradients accumulate */
     uint32_t evaluated;
     uint32_t correct;
     double loss_sum;

@@ -20,6 +20,7 @@ from ondevice.link.messages import (
     decode_memory,
     decode_result,
     decode_tensor,
+    encode_counters,
     encode_describe,
     encode_read,
     encode_schedule,
@@ -223,9 +224,21 @@ class Device:
         """Read the sums since the counters were reset."""
         return decode_counters(self._channel.request(Request.READ_COUNTERS))
 
-    def reset_counters(self) -> None:
-        """Set counters, saturations, zeros and the profile to 0."""
-        self._channel.request(Request.RESET_COUNTERS)
+    def reset_counters(self, run: int = 0) -> None:
+        """Set counters, saturations, zeros and the profile to 0.
+
+        Args:
+            run: The id of the run that begins, below 2**64; 0: none.
+        """
+        self._channel.request(Request.RESET_COUNTERS, run.to_bytes(8, "little") if run else b"")
+
+    def set_counters(self, counters: Counters) -> None:
+        """Set the counters to those of a run that goes on; after its parameters and scales.
+
+        Args:
+            counters: All but `saturated` and `zeros`, which are in the scales.
+        """
+        self._channel.request(Request.RESET_COUNTERS, encode_counters(counters))
 
     def memory(self) -> MemoryUsage:
         """Measure the memory touched since `paint` with its pattern.

@@ -185,12 +185,14 @@ class Counters:
     """Sums since the counters were reset, over training steps and evaluations.
 
     Attributes:
-        trained: Training steps.
+        trained: Training steps, one sample each: where the run goes on.
         evaluated: Evaluations.
         correct: Samples predicted right.
         loss_sum: Sum of their losses.
         saturated: Gradient elements that were clamped.
         zeros: Gradient elements that rounded to 0 though they were not.
+        run: The run that the board is in; 0: none.
+        updates: Of the parameters; fewer than `trained` where gradients accumulate.
     """
 
     trained: int
@@ -199,6 +201,8 @@ class Counters:
     loss_sum: float
     saturated: int
     zeros: int
+    run: int = 0
+    updates: int = 0
 
 
 @dataclass(frozen=True)
@@ -231,7 +235,8 @@ class TensorInfo:
 
 _INFO = struct.Struct("<I16sBBH13I")
 _RESULT = struct.Struct("<fIII")
-_COUNTERS = struct.Struct("<IIIdQQ")
+_COUNTERS = struct.Struct("<IIIdQQQI")
+_COUNTERS_SET = struct.Struct("<QIIIId")
 _MEMORY = struct.Struct("<II")
 _TENSOR = struct.Struct("<IB")
 _ERROR = struct.Struct("<BBHi")
@@ -336,6 +341,18 @@ def encode_read(region: Region, index: int, offset: int, length: int) -> bytes:
 def encode_describe(region: Region, index: int) -> bytes:
     """Payload of DESCRIBE."""
     return struct.pack("<BBH", region, 0, index)
+
+
+def encode_counters(counters: Counters) -> bytes:
+    """Payload of RESET_COUNTERS for a run that goes on."""
+    return _COUNTERS_SET.pack(
+        counters.run,
+        counters.trained,
+        counters.updates,
+        counters.evaluated,
+        counters.correct,
+        counters.loss_sum,
+    )
 
 
 def encode_schedule(schedule: Schedule, done_steps: int) -> bytes:
