@@ -106,6 +106,39 @@ def test_the_linker_gets_the_memory_of_the_board(tmp_path: Path) -> None:
     assert "ORIGIN = 0x00000000, LENGTH = 262144" in script
 
 
+STORAGE = """flash_origin = 0x08000000
+storage_origin = 0x08030000
+storage_bank_bytes = 32768
+storage_unit_bytes = 8
+"""
+
+
+def test_firmware_ends_where_checkpoints_begin(tmp_path: Path) -> None:
+    board = load_board("toy", write_board(tmp_path, GOOD + STORAGE))
+    assert board.firmware_bytes == 0x30000
+    assert "ORIGIN = 0x08000000, LENGTH = 196608" in linker_script(board)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("unit_bytes = 8", "unit_bytes = 12", ["storage_unit_bytes", "12", "16"]),
+        ("bank_bytes = 32768", "bank_bytes = 32764", ["storage_bank_bytes", "32764", "8"]),
+        ("0x08030000", "0x08031000", ["storage_origin", "0x8031000", "0x8030000"]),
+        ("0x08030000", "0x08000000", ["storage_origin", "0x8000000"]),
+    ],
+)
+def test_checkpoints_that_do_not_fit_the_flash_are_refused(
+    tmp_path: Path, old: str, new: str, named: list[str]
+) -> None:
+    text = GOOD + STORAGE
+    assert old in text
+    with pytest.raises(BoardError) as caught:
+        load_board("toy", write_board(tmp_path, text.replace(old, new)))
+    for word in named:
+        assert word in str(caught.value)
+
+
 def test_a_port_is_printed_with_the_board_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
         SimpleNamespace(device="/dev/ttyS0", description=None, vid=None, pid=None),

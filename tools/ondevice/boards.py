@@ -15,6 +15,8 @@ ALLOWED = {
     "uart": ("stdio", "usart1", "usart2", "cmsdk", "nrf51"),
     "counter": ("none", "tim2", "dualtimer", "systemcounter", "nrf51timer", "dwt"),
 }
+IN_FILE = ("host", "qemu")  # how boards run whose flash for checkpoints is a file
+UNIT_BYTES = (1, 2, 4, 8, 16, 32)
 _SIMD = {"cortex-m0": "none", "cortex-m0plus": "none", "cortex-m3": "none", "cortex-m55": "mve"}
 
 
@@ -36,6 +38,11 @@ class Board:
         ram_origin, flash_origin: First address.
         ram_bytes, flash_bytes: Of the real chip; enforced by the linker.
         stack_bytes: Reserve that the linker checks.
+        storage_origin: First address of the flash that keeps checkpoints: two banks, one after the
+            other. The firmware ends before it. A simulated board keeps them in a file instead, and
+            may leave it out.
+        storage_bank_bytes: Of each bank: one or several whole sectors; 0: no checkpoints.
+        storage_unit_bytes: What this flash programs at once.
         uart: Which UART the link uses.
         uart_baud: Its rate.
         uart_origin: First address of its registers; 0 where the driver knows it.
@@ -62,6 +69,9 @@ class Board:
     flash_origin: int = 0
     flash_bytes: int = 0
     stack_bytes: int = 0
+    storage_origin: int = 0
+    storage_bank_bytes: int = 0
+    storage_unit_bytes: int = 0
     uart: str = "stdio"
     uart_baud: int = 115200
     uart_origin: int = 0
@@ -74,6 +84,13 @@ class Board:
     openocd_target: str = ""
     mount_label: str = ""
     usb_id: str = ""
+
+    @property
+    def firmware_bytes(self) -> int:
+        """Flash that the firmware may fill: all before the checkpoints."""
+        if self.storage_origin and self.storage_bank_bytes:
+            return self.storage_origin - self.flash_origin
+        return self.flash_bytes
 
     @property
     def simd(self) -> str:
@@ -130,7 +147,35 @@ def _board(name: str, section: dict[str, str], source: str) -> Board:
         for key in ("cpu", "ram_bytes", "flash_bytes", "stack_bytes"):
             if not values.get(key):
                 raise BoardError(f"{source}: key {key!r} is missing; only the host needs none")
-    return Board(name=name, **values)  # type: ignore[arg-type]
+    board = Board(name=name, **values)  # type: ignore[arg-type]
+    _check_storage(board, source)
+    return board
+
+
+def _check_storage(board: Board, source: str) -> None:
+    bank, unit, origin = (
+        board.storage_bank_bytes,
+        board.storage_unit_bytes,
+        board.storage_origin,
+    )
+    if bank == 0:
+        return
+    if unit not in UNIT_BYTES:
+        allowed = ", ".join(map(str, UNIT_BYTES))
+        raise BoardError(f"{source}: storage_unit_bytes = {unit}; allowed: {allowed}")
+    if bank % unit != 0:
+        raise BoardError(
+            f"{source}: storage_bank_bytes = {bank}; allowed: a multiple of the {unit} of "
+            "storage_unit_bytes"
+        )
+    if origin == 0 and board.run in IN_FILE:
+        return
+    first, last = board.flash_origin, board.flash_origin + board.flash_bytes - 2 * bank
+    if not first < origin <= last:
+        raise BoardError(
+            f"{source}: storage_origin = {origin:#x}; allowed: {first + 1:#x} to {last:#x}; then "
+            f"two banks of {bank} B fit the flash behind it"
+        )
 
 
 def _integer(text: str, key: str, source: str) -> int:

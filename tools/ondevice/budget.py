@@ -22,7 +22,7 @@ class Budget:
         stack_bytes: Reserved by the board for the stack.
         board_ram_bytes: All of the board's RAM; None: no limit (the host).
         model_flash_bytes: Constants: initial weights and tables, without code.
-        board_flash_bytes: All of the board's flash; None: no limit.
+        board_flash_bytes: The board's flash, without what keeps checkpoints; None: no limit.
     """
 
     model_ram_bytes: int

@@ -151,7 +151,7 @@ def _failure(output: str, board: Board, build_dir: Path) -> BuildError:
     log.write_text(output, encoding="utf-8")
     overflows = {region: int(size) for region, size in _OVERFLOW.findall(output)}
     if overflows:
-        limits = {"RAM": board.ram_bytes, "FLASH": board.flash_bytes}
+        limits = {"RAM": board.ram_bytes, "FLASH": board.firmware_bytes}
         parts = [
             f"{size} B too many for the {limits.get(region, 0)} B of {region}"
             for region, size in overflows.items()

@@ -7,7 +7,7 @@ from ondevice.boards import Board
 _TEMPLATE = """/* {title}: made from boards/{name}.ini. */
 ENTRY(reset_handler)
 MEMORY {{
-    FLASH (rx) : ORIGIN = {flash_origin:#010x}, LENGTH = {flash_bytes}
+    FLASH (rx) : ORIGIN = {flash_origin:#010x}, LENGTH = {firmware_bytes}
     RAM (rwx) : ORIGIN = {ram_origin:#010x}, LENGTH = {ram_bytes}
 }}
 od_stack_top = ORIGIN(RAM) + LENGTH(RAM);
@@ -34,4 +34,4 @@ SECTIONS {{
 
 def linker_script(board: Board) -> str:
     """The script's text."""
-    return _TEMPLATE.format(**vars(board))
+    return _TEMPLATE.format(**vars(board), firmware_bytes=board.firmware_bytes)

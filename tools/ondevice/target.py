@@ -71,7 +71,7 @@ def board_budget(board: "Board | None", manifest: dict[str, Any]) -> Budget:
         stack_bytes=board.stack_bytes if board is not None and limited else 0,
         board_ram_bytes=board.ram_bytes if board is not None and limited else None,
         model_flash_bytes=int(memory["const_bytes"]),
-        board_flash_bytes=board.flash_bytes if board is not None and limited else None,
+        board_flash_bytes=board.firmware_bytes if board is not None and limited else None,
     )
 
 

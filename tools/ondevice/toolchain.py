@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ondevice.boards import Board
+from ondevice.boards import IN_FILE, Board
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 # -fno-strict-aliasing: the arena's bytes hold tensors of several types.
@@ -43,6 +43,10 @@ def definitions(board: Board) -> dict[str, str]:
         "OD_CLOCK_HZ": f"{board.clock_hz}u",
         "OD_UART_BAUD": f"{board.uart_baud}u",
         "OD_STACK_BYTES": f"{board.stack_bytes}u",
+        "OD_STORAGE_ORIGIN": f"{board.storage_origin:#x}u",
+        "OD_STORAGE_BANK_BYTES": f"{board.storage_bank_bytes}u",
+        "OD_STORAGE_UNIT_BYTES": f"{board.storage_unit_bytes}u",
+        "OD_STORAGE_IN_FILE": "1" if board.run in IN_FILE else "0",
         "OD_SIMULATED": "1" if board.run == "qemu" else "0",
         f"OD_UART_{board.uart.upper()}": "1",
         "OD_UART_ORIGIN": f"{board.uart_origin:#x}u",

@@ -88,7 +88,6 @@ od_counter_kind_t board_counter_kind(void) { return OD_COUNTER_INSTRUCTIONS; }
 uint32_t board_counter_resolution(void) { return (INSTRUCTIONS_PER_4_TICKS + 3u) / 4u; }
 uint32_t board_receive_bytes(void) { return 0; }
 
-const od_storage_t *board_storage(void) { return 0; }
 od_start_reason_t board_start_reason(void) { return OD_START_UNKNOWN; }
 
 uint32_t board_unique_id(uint8_t *id) {

@@ -36,7 +36,6 @@ uint32_t board_stack_high_water(void) { return 0; }
 
 void board_exit(int32_t code) { exit(code); }
 
-const od_storage_t *board_storage(void) { return 0; }
 od_start_reason_t board_start_reason(void) { return OD_START_UNKNOWN; }
 
 uint32_t board_unique_id(uint8_t *id) {

@@ -184,7 +184,10 @@ void board_write(const uint8_t *bytes, uint32_t n) {
     }
 }
 
+#if !OD_STORAGE_IN_FILE
 const od_storage_t *board_storage(void) { return 0; }
+#endif
+
 od_start_reason_t board_start_reason(void) { return OD_START_UNKNOWN; }
 
 uint32_t board_unique_id(uint8_t *id) {
