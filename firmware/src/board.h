@@ -42,6 +42,10 @@ uint32_t board_unique_id(uint8_t *id);
 void board_watchdog_start(uint32_t timeout_ms);
 void board_watchdog_feed(void);
 
+/* Called on a non-maskable interrupt; 1 where the driver expected it and saw to it (flash that
+ * cannot correct what was read), 0 where nobody knows why it came. */
+int board_nmi(void);
+
 /* Last words of a Cortex-M board, where the host quotes them: QEMU's standard error; on silicon the
  * UART, between frames. */
 void board_report(const char *text);

@@ -18,12 +18,13 @@ void reset_handler(void);
 void fault_handler(void);
 void fault_report(const uint32_t *frame);
 void default_handler(void);
+void nmi_handler(void);
 void uart_interrupt(void) __attribute__((weak, alias("default_handler")));
 
 __attribute__((section(".vectors"), used)) void (*const od_vectors[16 + INTERRUPTS])(void) = {
     (void (*)(void))(uintptr_t)&od_stack_top,
     reset_handler,
-    default_handler,
+    nmi_handler,
     fault_handler,
     fault_handler,
     fault_handler,
@@ -122,6 +123,15 @@ __attribute__((naked)) void fault_handler(void) {
                      "1: ldr r1, =fault_report\n"
                      "bx r1\n"
                      ".pool\n");
+}
+
+/* Of drivers whose chip has none. */
+__attribute__((weak)) int board_nmi(void) { return 0; }
+
+void nmi_handler(void) {
+    if (!board_nmi()) {
+        default_handler();
+    }
 }
 
 void default_handler(void) {
