@@ -2,13 +2,11 @@
 
 import configparser
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from ondevice.boards import BoardError, list_boards, load_board
 from ondevice.linker_script import linker_script
-from ondevice.ports import list_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = """
@@ -137,16 +135,3 @@ def test_checkpoints_that_do_not_fit_the_flash_are_refused(
         load_board("toy", write_board(tmp_path, text.replace(old, new)))
     for word in named:
         assert word in str(caught.value)
-
-
-def test_a_port_is_printed_with_the_board_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [
-        SimpleNamespace(device="/dev/ttyS0", description=None, vid=None, pid=None),
-        SimpleNamespace(device="/dev/ttyACM0", description="STM32 STLink", vid=0x0483, pid=0x374B),
-    ]
-    monkeypatch.setattr("ondevice.ports.pyserial_ports.comports", lambda: found)
-    probe, other = list_ports()
-    assert (probe.device, probe.boards) == ("/dev/ttyACM0", ("nucleo_f446re",))
-    assert other.boards == ()
-    assert str(probe) == "/dev/ttyACM0  STM32 STLink  board: nucleo_f446re"
-    assert str(other).strip() == "/dev/ttyS0"

@@ -16,7 +16,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from ondevice.boards import list_boards, load_board
-from ondevice.build import BuildError, Firmware, build_firmware, flash, simulate_command
+from ondevice.build import BuildError, Firmware, build_firmware, simulate_command
 from ondevice.elf import read_sizes
 from ondevice.errors import LinkError, UserError
 from ondevice.link.device import Device
@@ -344,55 +344,3 @@ def test_pio_run_builds_a_board_from_the_root(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "platformio", "run", "-e", "qemu_f405"]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
     assert read_sizes(tmp_path / "out" / "qemu_f405" / "firmware.elf").heap_symbols == ()
-
-
-def fake_tool(folder: Path, name: str, exit_code: int) -> Path:
-    """A program on PATH that writes down how it was called."""
-    (folder / name).write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/{name}.calls\n'
-        f"echo Error: no probe >&2\nexit {exit_code}\n",
-        encoding="utf-8",
-    )
-    (folder / name).chmod(0o755)
-    return folder / f"{name}.calls"
-
-
-@pytest.mark.parametrize("tool", ["openocd", "st-flash"])
-def test_flashing_takes_the_tool_that_is_installed(
-    monkeypatch: pytest.MonkeyPatch, build: Build, tmp_path: Path, tool: str
-) -> None:
-    firmware, calls = build("nucleo_f446re"), fake_tool(tmp_path, tool, 0)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    flash(firmware, load_board("nucleo_f446re"), "/dev/ttyACM0")
-    arguments = calls.read_text(encoding="utf-8").splitlines()
-    if tool == "openocd":
-        assert "target/stm32f4x.cfg" in arguments
-        assert f"program {{{firmware.elf}}} verify reset exit" in arguments
-    else:
-        assert arguments == ["--reset", "write", str(firmware.elf.with_suffix(".bin")), "0x8000000"]
-
-
-def test_flashing_fails_in_one_line_with_the_tool_s_own_words(
-    monkeypatch: pytest.MonkeyPatch, build: Build, tmp_path: Path
-) -> None:
-    firmware = build("nucleo_f446re")
-    fake_tool(tmp_path, "openocd", 1)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"openocd.*/dev/ttyACM0.*no probe") as caught:
-        flash(firmware, load_board("nucleo_f446re"), "/dev/ttyACM0")
-    assert "\n" not in str(caught.value)
-
-
-def test_flashing_without_tool_or_disk_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, build: Build, tmp_path: Path
-) -> None:
-    firmware = build("nucleo_f446re")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("ondevice.flash._MEDIA", (tmp_path,))
-    with pytest.raises(UserError, match=r"apt.* openocd"):
-        flash(firmware, load_board("nucleo_f446re"), None)
-    disk = tmp_path / "person" / "NODE_F446RE"
-    disk.mkdir(parents=True)
-    flash(firmware, load_board("nucleo_f446re"), None)
-    image = firmware.elf.with_suffix(".bin")
-    assert (disk / image.name).read_bytes() == image.read_bytes()

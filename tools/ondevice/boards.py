@@ -53,7 +53,10 @@ class Board:
         watchdog_hz: What the watchdog counts with.
         qemu_machine: QEMU's -M.
         openocd_target: OpenOCD's target/NAME.cfg.
-        mount_label: Label of the ST-LINK's disk.
+        chip_id: DEV_ID of the chip's DBGMCU_IDCODE, which flashing compares; 0: it does not.
+        idcode_address: Where that register is.
+        mount_label: Label of the ST-LINK's disk; several, separated by spaces, where revisions of
+            the board differ.
         usb_id: VID:PID of the debug probe, hexadecimal.
     """
 
@@ -82,6 +85,8 @@ class Board:
     watchdog_hz: int = 0
     qemu_machine: str = ""
     openocd_target: str = ""
+    chip_id: int = 0
+    idcode_address: int = 0
     mount_label: str = ""
     usb_id: str = ""
 
@@ -96,6 +101,11 @@ class Board:
     def simd(self) -> str:
         """Vector instructions of the CPU: "dsp", "mve" or "none"; the host runs those of "dsp"."""
         return _SIMD.get(self.cpu, "dsp")
+
+    @property
+    def mount_labels(self) -> tuple[str, ...]:
+        """Labels of the ST-LINK's disk, of all revisions of the board."""
+        return tuple(self.mount_label.split())
 
 
 def list_boards(folder: Path | None = None) -> list[str]:

@@ -131,9 +131,9 @@ def simulation_command(program: str, board: Board) -> list[str]:
     ]
 
 
-def flash(firmware: Firmware, board: Board, port: str | None = None) -> None:
+def flash(firmware: Firmware, board: Board, port: str | None = None, tool: str = "auto") -> str:
     """Puts a firmware on a real board; see `ondevice.flash.flash_file`."""
-    flash_file(firmware.elf, board, port)
+    return flash_file(firmware.elf, board, port, tool)
 
 
 def require_tool(tool: str) -> None:

@@ -5,7 +5,7 @@ import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,7 @@ from ondevice.report import summary_table
 from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare, train_once
 from ondevice.sources import compile_request, load_sources
-from ondevice.target import board_budget, build_for, target_board
+from ondevice.target import board_budget, build_for, real_port, target_board
 from ondevice.terminal import text_console
 from ondevice.tune.command import tune, tune_worker
 from ondevice_compiler.errors import UserError as CompilerError
@@ -241,7 +241,9 @@ def build(
 
 
 @app.command(
-    epilog="Example:\n\n  ondevice flash --model out --board nucleo_f446re --port /dev/ttyACM0"
+    epilog="Examples:\n\n"
+    "  ondevice flash --board nucleo_f446re\n\n"
+    "  ondevice flash --model out --board nucleo_f446re --port /dev/ttyACM1 --tool openocd"
 )
 @with_model_options
 def flash(
@@ -250,6 +252,10 @@ def flash(
     calibration: opt.CalibrationOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
+    tool: Annotated[
+        Literal["auto", "openocd", "st-flash", "platformio", "disk"],
+        typer.Option(help="What flashes: the first of these that is there, or this one"),
+    ] = "auto",
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
@@ -270,8 +276,10 @@ def flash(
             "only a real board is flashed; name it with --board (see `ondevice boards`)"
         )
     firmware = build_for(prepared.model, prepared.board, build_dir)
-    flash_firmware(firmware, prepared.board, settings.device.port)
-    print(f"{prepared.board.name} runs model {prepared.model.manifest['model_id']}")
+    port = real_port(settings.device, prepared.board)
+    used = flash_firmware(firmware, prepared.board, port, tool)
+    model_id = prepared.model.manifest["model_id"]
+    print(f"{prepared.board.name} at {port} runs model {model_id} (flashed by {used})")
 
 
 @app.command(

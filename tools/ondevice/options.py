@@ -37,7 +37,8 @@ PortOption = Annotated[
     str | None,
     typer.Option(
         "--port",
-        help="Serial port of a real board, e.g. /dev/ttyACM0; see `ondevice ports`",
+        help="Serial port of a real board, e.g. /dev/ttyACM0 (default: that of the only board of "
+        "its kind; see `ondevice ports`)",
         rich_help_panel=_DEVICE,
     ),
 ]

@@ -37,7 +37,7 @@ def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | Non
 
     Args:
         settings: Board and port.
-        connect: A real board must have its port; False where it is only compiled or built for.
+        connect: A real board must be there; False where it is only compiled or built for.
 
     Raises:
         UserError: Unknown board, or the settings contradict each other.
@@ -50,16 +50,24 @@ def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | Non
         return None
     name = settings.board if settings.board is not None else DEFAULT_BOARD
     board = load_board(name)
-    if connect and board.run == "serial" and settings.port is None:
-        raise UserError(
-            f"board {name!r} is a real one: say where it is with --port (see `ondevice ports`), "
-            "or choose a simulated one (see `ondevice boards`)"
-        )
+    if connect and board.run == "serial":
+        real_port(settings, board)
     if board.run != "serial" and settings.port is not None:
         raise UserError(
             f"board {name!r} is simulated and has no port; leave out --port or choose another board"
         )
     return board
+
+
+def real_port(settings: DeviceSettings, board: "Board") -> str:
+    """The port of a real board: the one that was named, or that of the only board of its kind.
+
+    Raises:
+        UserError: None or several are plugged in.
+    """
+    from ondevice.ports import find_port
+
+    return settings.port if settings.port is not None else find_port(board).device
 
 
 def board_budget(board: "Board | None", manifest: dict[str, Any]) -> Budget:
@@ -91,7 +99,7 @@ def build_for(model: ModelDirectory, board: "Board", build_root: Path) -> "Firmw
 def open_target(
     settings: DeviceSettings, board: "Board | None", model: ModelDirectory, build_root: Path
 ) -> OpenTarget:
-    """Starts the simulated board with the model's firmware, or opens the port of a real one.
+    """Starts the simulated board with the model's firmware, or opens the port of the real one.
 
     Args:
         settings: Port, and whether to flash a real board first.
@@ -104,16 +112,18 @@ def open_target(
     """
     firmware = None
     transport: Transport
-    if settings.port is not None:
-        if settings.flash and board is not None:
+    if board is None:
+        assert settings.port is not None  # target_board gives a board where there is no port
+        transport = SerialTransport(settings.port, DEFAULT_BAUD)
+    elif board.run == "serial":
+        port = real_port(settings, board)
+        if settings.flash:
             from ondevice.build import flash
 
             firmware = build_for(model, board, build_root)
-            flash(firmware, board, settings.port)
-        baud = board.uart_baud if board is not None else DEFAULT_BAUD
-        transport = SerialTransport(settings.port, baud)
+            flash(firmware, board, port)
+        transport = SerialTransport(port, board.uart_baud)
     else:
-        assert board is not None  # target_board gives one where there is no port
         from ondevice.build import simulate_command
 
         firmware = build_for(model, board, build_root)

@@ -16,6 +16,7 @@ from ondevice.config import Config
 from ondevice.errors import UserError
 from ondevice.search.trial_log import TrialLog
 from ondevice.sources import Sources, compile_request
+from ondevice.target import real_port
 from ondevice.tune.display import TuneDisplay, outcome_records, outcome_table
 from ondevice.tune.plot import write_best_so_far
 from ondevice.tune.real_board import RealBoard
@@ -153,7 +154,7 @@ def _runner(board: Board | None, config: Config, request: TuneRequest) -> Iterat
     with ExitStack() as stack:
         if request.tracker is not None:
             yield TrackedWorkers(request.tracker)
-        elif board is not None and board.run == "serial" and config.device.port is not None:
-            yield stack.enter_context(RealBoard(board, config.device.port))
+        elif board is not None and board.run == "serial":
+            yield stack.enter_context(RealBoard(board, real_port(config.device, board)))
         else:
             yield stack.enter_context(Simulators(request.jobs))
