@@ -49,3 +49,9 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         return built[name]
 
     return compile_program
+
+
+@pytest.fixture
+def fake_device(compile_c: Callable[[str], Path]) -> Path:
+    """The session and the fake model as a process; an argument's first letter changes the port."""
+    return compile_c("fake_device")

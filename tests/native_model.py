@@ -35,6 +35,7 @@ class _Parameter(ctypes.Structure):
         ("data", ctypes.c_void_p),
         ("bytes", ctypes.c_uint32),
         ("dtype", ctypes.c_int),
+        ("kind", ctypes.c_int),
     )
 
 

@@ -21,7 +21,7 @@ def toy_manifest(**changes: Any) -> dict[str, Any]:
     """A float32 linear classifier [1, 3] -> 2 without bias."""
     manifest: dict[str, Any] = {
         "format": 2,
-        "abi": 3,
+        "abi": 4,
         "model_id": MODEL_ID,
         "name": "toy",
         "dtype": "float32",
@@ -99,7 +99,7 @@ class ToyDevice:
     ) -> None:
         self.info = DeviceInfo(
             protocol=1,
-            abi=3,
+            abi=4,
             model_id=model_id,
             model="toy",
             board="toyboard",
@@ -107,6 +107,7 @@ class ToyDevice:
             counter_resolution=1,
             clock_hz=0,
             parameters_valid=True,
+            allow_export=True,
             payload_bytes_max=1024,
             receive_bytes=1024,
             arena_bytes=64,

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from ondevice_compiler.c_text import C_TYPES, literal, table
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.lower import Lowered
-from ondevice_compiler.manifest import describe_model
+from ondevice_compiler.manifest import WEIGHT_FORMATS, describe_model, parameter_format
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Placement, Plan
 from ondevice_compiler.program import Tensor, prune
 from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
 
-ABI = 3
+ABI = 4
 DTYPE_CONSTANTS = {
     "int8": "OD_INT8",
     "int16": "OD_INT16",
@@ -33,6 +33,12 @@ DTYPE_CONSTANTS = {
     "float32": "OD_FLOAT32",
     "uint8": "OD_UINT8",
     "uint32": "OD_UINT32",
+}
+KIND_CONSTANTS = {
+    **dict.fromkeys(WEIGHT_FORMATS.values(), "OD_WEIGHT"),
+    **dict.fromkeys(("momentum", "first moment", "second moment"), "OD_OPTIMIZER_STATE"),
+    "accumulator": "OD_ACCUMULATED_GRADIENT",
+    "counter": "OD_UPDATE_COUNT",
 }
 
 KERNEL_HEADERS = (
@@ -245,7 +251,7 @@ def _descriptor(listing: Listing, name: str, accumulation_steps: int, has_apply:
     output, label = listing.names[program.output], listing.names[program.label]
     entries = [
         f'    {{"{t.name}", {listing.names[t.name]}, sizeof {listing.names[t.name]}, '
-        f"{DTYPE_CONSTANTS[t.dtype]}}},"
+        f"{DTYPE_CONSTANTS[t.dtype]}, {KIND_CONSTANTS[parameter_format(t)]}}},"
         for t in state
     ]
     names = [f'    "{call.step.name}",' for call in listing.lowered.calls]

@@ -12,6 +12,7 @@ from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
 
 LABEL_KINDS = {"cross_entropy": "class", "binary_cross_entropy": "binary", "mse": "vector"}
+WEIGHT_FORMATS = {"int16": "q8.8", "int32": "int32", "float32": "float32"}
 STATE_FORMATS = {
     "velocity": "momentum",
     "sum": "accumulator",
@@ -63,7 +64,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
                 "dtype": t.dtype,
                 "bytes": t.size_bytes,
                 "kind": t.kind,
-                "format": _format(t),
+                "format": parameter_format(t),
                 "scale": list(t.quantization.scale) if t.quantization else None,
                 **_part(t),
             }
@@ -105,7 +106,8 @@ def _part(tensor: Tensor) -> dict[str, Any]:
     return {"part": {"axis": axis, "channels": list(channels), "of": extent}}
 
 
-def _format(tensor: Tensor) -> str:
+def parameter_format(tensor: Tensor) -> str:
+    """How a parameter or state is stored, or what it holds."""
     if tensor.kind == "state":
         return STATE_FORMATS[tensor.name.rpartition(".")[2]]
-    return {"int16": "q8.8", "int32": "int32", "float32": "float32"}[tensor.dtype]
+    return WEIGHT_FORMATS[tensor.dtype]

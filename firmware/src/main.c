@@ -50,6 +50,7 @@ int main(void) {
         .exit = port_exit,
         .profile = profile,
         .profile_count = PROFILE_ENTRIES,
+        .allow_export = OD_ALLOW_EXPORT != 0,
         .storage = board_storage(),
         .start_reason = board_start_reason(),
     };

@@ -12,7 +12,8 @@ uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
     memcpy(at, model->id, sizeof model->id);
     at += sizeof model->id;
     at = od_put_u8(at, (uint8_t)port->counter_kind);
-    at = od_put_u8(at, session->parameters_valid ? 1 : 0);
+    at = od_put_u8(at, (uint8_t)((session->parameters_valid ? OD_INFO_PARAMETERS_VALID : 0) |
+                                 (port->allow_export ? OD_INFO_ALLOW_EXPORT : 0)));
     at = od_put_u16(at, OD_LINK_PAYLOAD_BYTES);
     at = od_put_u32(at, port->receive_bytes);
     at = od_put_u32(at, port->clock_hz);

@@ -2,12 +2,17 @@
 #include "ondevice/crc32.h"
 #include "ondevice/handlers.h"
 #include "ondevice/little_endian.h"
+#include "ondevice/regions.h"
 
 od_outcome_t od_handle_parameters_begin(od_session_t *session, uint8_t *payload, uint32_t n) {
     (void)payload;
     (void)n;
     session->parameters_valid = false;
     session->scheduled = false; /* it counts from the parameters that are about to go */
+    if (!session->port->allow_export) {
+        /* Chosen weights must not carry a sample to the output, nor COMMIT's CRC tell the state. */
+        od_private_clear(session->model);
+    }
     return od_done(0);
 }
 

@@ -36,6 +36,9 @@ od_outcome_t od_handle_read(od_session_t *session, uint8_t *payload, uint32_t n)
     if (!od_region_find(session, payload[0], od_get_u16(payload + 2), &region)) {
         return od_failed(OD_FAIL_REGION);
     }
+    if (!region.readable) {
+        return od_failed(OD_FAIL_PRIVATE);
+    }
     const uint32_t offset = od_get_u32(payload + 4);
     const uint32_t length = od_get_u32(payload + ADDRESS_BYTES);
     if (offset > region.bytes || length > region.bytes - offset || length > OD_LINK_PAYLOAD_BYTES) {
@@ -55,6 +58,7 @@ od_outcome_t od_handle_describe(od_session_t *session, uint8_t *payload, uint32_
     }
     uint8_t *at = od_put_u32(payload, region.bytes);
     at = od_put_u8(at, region.dtype);
+    at = od_put_u8(at, region.kind);
     at = od_put_name(at, region.name);
     return od_done((uint32_t)(at - payload));
 }

@@ -1,6 +1,7 @@
 /* The session and the fake model as a process: standard input and output are the UART. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "fake_port.h"
@@ -25,11 +26,19 @@ static void quit(void *context) {
 
 int main(int argc, char **argv) {
     static od_session_t session;
+    static od_parameter_t parameters[2];
+    od_model_t model = od_model;
     od_port_t port = fake_port(write_out, quit);
     if (argc > 1 && argv[1][0] == 's') {
         port.receive_bytes = 0; /* one frame at a time */
     }
-    if (od_session_init(&session, &od_model, &port) != OD_OK) {
+    if (argc > 1 && argv[1][0] == 'p') { /* private, and its table is optimiser state */
+        port.allow_export = false;
+        memcpy(parameters, od_model.parameters, sizeof parameters);
+        parameters[1].kind = OD_OPTIMIZER_STATE;
+        model.parameters = parameters;
+    }
+    if (od_session_init(&session, &model, &port) != OD_OK) {
         return 2;
     }
     if (argc > 1 && argv[1][0] == 'd') {

@@ -19,8 +19,8 @@ static uint8_t table[3000];
 static od_grad_scale_t scales[2];
 
 static const od_parameter_t parameters[] = {
-    {"fc.weight", weights, sizeof weights, OD_INT32},
-    {"fc.table", table, sizeof table, OD_UINT8},
+    {"fc.weight", weights, sizeof weights, OD_INT32, OD_WEIGHT},
+    {"fc.table", table, sizeof table, OD_UINT8, OD_WEIGHT},
 };
 static const char *const op_names[] = {"forward/fc", "loss", "update/fc"};
 

@@ -33,6 +33,7 @@ static inline od_port_t fake_port(void (*write)(void *, const uint8_t *, uint32_
         .exit = quit,
         .profile = fake_profile,
         .profile_count = 3,
+        .allow_export = true,
     };
     return port;
 }

@@ -37,9 +37,17 @@ def machine_flags(board: Board) -> list[str]:
     return machine
 
 
-def definitions(board: Board) -> dict[str, str]:
-    """What firmware/src is told of the board, macro by macro."""
+def definitions(board: Board, allow_export: bool | None = None) -> dict[str, str]:
+    """What firmware/src is told of the board, macro by macro.
+
+    Args:
+        board: Target.
+        allow_export: Whether private data may be read from it; None: of simulated boards only.
+    """
+    if allow_export is None:
+        allow_export = board.run != "serial"
     return {
+        "OD_ALLOW_EXPORT": "1" if allow_export else "0",
         "OD_CLOCK_HZ": f"{board.clock_hz}u",
         "OD_UART_BAUD": f"{board.uart_baud}u",
         "OD_STACK_BYTES": f"{board.stack_bytes}u",

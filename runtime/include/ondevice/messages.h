@@ -69,4 +69,8 @@ typedef enum {
     OD_REGION_PROFILE = 5    /* uint32_t ticks of each operator; read only */
 } od_region_id_t;
 
+/* Flags of DEVICE_INFO. */
+#define OD_INFO_PARAMETERS_VALID 0x01u /* no upload was cut short */
+#define OD_INFO_ALLOW_EXPORT 0x02u     /* private tensors may be read */
+
 #endif

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raised with every change of this header; generated C checks it with #error. */
-#define OD_MODEL_ABI 3
+#define OD_MODEL_ABI 4
 
 #define OD_OK 0
 #define OD_ERROR_ARGUMENT (-1) /* an index, offset or length outside the allowed range */
@@ -26,12 +26,21 @@ typedef enum {
     OD_UINT32 = 5
 } od_dtype_t;
 
+/* What a tensor holds, and so whether it may leave the device (regions.h). */
+typedef enum {
+    OD_WEIGHT = 0,
+    OD_OPTIMIZER_STATE = 1,      /* momentum, moments of Adam: made of gradients */
+    OD_ACCUMULATED_GRADIENT = 2, /* sums of the samples since the last update */
+    OD_UPDATE_COUNT = 3
+} od_parameter_kind_t;
+
 /* One tensor in RAM that outlives a step: trained parameters and optimiser state. */
 typedef struct {
     const char *name;
     void *data;
     uint32_t bytes;
     od_dtype_t dtype;
+    od_parameter_kind_t kind;
 } od_parameter_t;
 
 /* Delayed power-of-two scale of one int8 gradient tensor: real = integer * 2^exponent. */

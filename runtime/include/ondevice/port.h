@@ -5,6 +5,7 @@
 #ifndef ONDEVICE_PORT_H
 #define ONDEVICE_PORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ondevice/storage.h"
@@ -54,6 +55,9 @@ typedef struct {
     /* Memory for the ticks of each operator; NULL or too small for the model: no profile. */
     uint32_t *profile;
     uint32_t profile_count; /* entries */
+
+    /* Whether samples, labels, accumulated gradients and optimiser state may be read out. */
+    bool allow_export;
 
     /* Where checkpoints are kept; NULL: this board keeps none. */
     const od_storage_t *storage;

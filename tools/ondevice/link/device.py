@@ -166,9 +166,14 @@ class Device:
         return self._parameters
 
     def read_parameters(self) -> list[bytes]:
-        """Read all parameters and optimiser state, in the manifest's order."""
+        """Read all parameters and optimiser state, in the manifest's order.
+
+        Optimiser state that the board keeps to itself is zeros: what a restart of it begins with.
+        """
         return [
-            self._read(Region.PARAMETER, index, tensor.bytes)
+            bytes(tensor.bytes)
+            if tensor.private and not self._info.allow_export
+            else self._read(Region.PARAMETER, index, tensor.bytes)
             for index, tensor in enumerate(self.parameters())
         ]
 

@@ -103,6 +103,15 @@ class Region(IntEnum):
     PROFILE = 5
 
 
+class ParameterKind(IntEnum):
+    """What a tensor that outlives a step holds (``od_parameter_kind_t``)."""
+
+    WEIGHT = 0
+    OPTIMIZER_STATE = 1
+    ACCUMULATED_GRADIENT = 2
+    UPDATE_COUNT = 3
+
+
 class CounterKind(IntEnum):
     """What the board's step counter counts."""
 
@@ -126,6 +135,7 @@ class DeviceInfo:
         counter_resolution: Smallest difference of two counts, in that unit.
         clock_hz: Of the CPU; 0 where unknown.
         parameters_valid: False where an upload of parameters was cut short.
+        allow_export: Whether samples, gradients and optimiser state may be read.
         payload_bytes_max: The largest payload of a frame, both ways.
         receive_bytes: What the board can hold while it is busy.
         arena_bytes: Planned arena.
@@ -149,6 +159,7 @@ class DeviceInfo:
     counter_resolution: int
     clock_hz: int
     parameters_valid: bool
+    allow_export: bool
     payload_bytes_max: int
     receive_bytes: int
     arena_bytes: int
@@ -226,19 +237,27 @@ class TensorInfo:
         name: As in the manifest.
         bytes: Its size.
         dtype: ``od_dtype_t``; 255 where it is none of them.
+        kind: What a parameter holds; None where it is none.
     """
 
     name: str
     bytes: int
     dtype: int
+    kind: ParameterKind | None
+
+    @property
+    def private(self) -> bool:
+        """Whether it is made of samples, so that a board may refuse to give it."""
+        return self.kind in (ParameterKind.OPTIMIZER_STATE, ParameterKind.ACCUMULATED_GRADIENT)
 
 
+_PARAMETERS_VALID, _ALLOW_EXPORT = 1, 2  # flags of DEVICE_INFO
 _INFO = struct.Struct("<I16sBBH13I")
 _RESULT = struct.Struct("<fIII")
 _COUNTERS = struct.Struct("<IIIdQQQI")
 _COUNTERS_SET = struct.Struct("<QIIIId")
 _MEMORY = struct.Struct("<II")
-_TENSOR = struct.Struct("<IB")
+_TENSOR = struct.Struct("<IBB")
 _ERROR = struct.Struct("<BBHi")
 _SCHEDULE = struct.Struct("<B3xfIIIfI")
 _ADDRESS = struct.Struct("<BBHI")
@@ -262,7 +281,7 @@ def _name(payload: bytes, at: int, what: str) -> tuple[str, int]:
 def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
     """Decode the payload of READY or of the reply to HELLO."""
     _check(payload, len(payload) >= _INFO.size, "description")
-    abi, model_id, counter, valid, payload_bytes_max, *numbers = _INFO.unpack_from(payload)
+    abi, model_id, counter, flags, payload_bytes_max, *numbers = _INFO.unpack_from(payload)
     model, end = _name(payload, _INFO.size, "description")
     board, _ = _name(payload, end, "description")
     return DeviceInfo(
@@ -272,7 +291,8 @@ def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
         model=model,
         board=board,
         counter=CounterKind(counter) if counter in list(CounterKind) else CounterKind.NONE,
-        parameters_valid=bool(valid & 1),
+        parameters_valid=bool(flags & _PARAMETERS_VALID),
+        allow_export=bool(flags & _ALLOW_EXPORT),
         payload_bytes_max=payload_bytes_max,
         receive_bytes=numbers[0],
         clock_hz=numbers[1],
@@ -312,9 +332,10 @@ def decode_memory(payload: bytes) -> MemoryUsage:
 def decode_tensor(payload: bytes) -> TensorInfo:
     """Decode the reply to DESCRIBE."""
     _check(payload, len(payload) >= _TENSOR.size, "tensor description")
-    size, dtype = _TENSOR.unpack_from(payload)
+    size, dtype, kind = _TENSOR.unpack_from(payload)
     name, _ = _name(payload, _TENSOR.size, "tensor description")
-    return TensorInfo(name, size, dtype)
+    known = ParameterKind(kind) if kind in list(ParameterKind) else None
+    return TensorInfo(name, size, dtype, known)
 
 
 def decode_error(payload: bytes) -> tuple[int, int]:
