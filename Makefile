@@ -11,7 +11,13 @@ TEST_STAMP := $(VENV)/.test-installed
 C_SOURCES := $(shell find runtime firmware benchmarks tests/c tools -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help train test lint format results ladder transfer networks kernels kernels-check tune search lock clean tools
+# Those that run runtime/ on this computer; the others would add only time to its coverage.
+KERNEL_TESTS := tests/test_integer_kernels.py
+C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) tests/test_schedule.py \
+    $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
+    convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
+
+.PHONY: help train test coverage lint format results ladder transfer networks kernels kernels-check tune search lock clean tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,6 +27,12 @@ train: $(RUN_STAMP)  ## set up, then adapt the demo model to an unseen wearer, i
 
 test: $(TEST_STAMP) lint  ## set up, then lint and run all tests
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+coverage: $(TEST_STAMP)  ## lines of runtime/ that tests run, at least 90 %; pages in build/coverage
+	rm -rf build/coverage
+	mkdir -p build/coverage/objects
+	ONDEVICE_COVERAGE=$(CURDIR)/build/coverage/objects $(BIN)/python -m pytest -n 2 $(C_TESTS)
+	$(BIN)/gcovr build/coverage/objects
 
 lint: $(TEST_STAMP)  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from coverage_flags import coverage_flags
+
 # Nothing is timed in tests; CI draws the same examples every time, people draw new ones.
 settings.register_profile("ondevice", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("ondevice")
@@ -41,9 +43,9 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
             sources = [ROOT / "tests" / "c" / f"{file}.c" for file in (name, "fake_model")]
             includes = [f"-I{ROOT / 'runtime' / 'include'}", f"-I{ROOT / 'tests' / 'c'}"]
             program = folder / name
+            flags = [*SANITIZED, *coverage_flags(), *includes]
             subprocess.run(
-                ["gcc", *SANITIZED, *includes, *sources, *RUNTIME_SOURCES, "-o", program, "-lm"],
-                check=True,
+                ["gcc", *flags, *sources, *RUNTIME_SOURCES, "-o", program, "-lm"], check=True
             )
             built[name] = program
         return built[name]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coverage_flags import coverage_flags
 from native_model import CFLAGS, NUMERICS, ROOT, WARNINGS, _Scale
 from ondevice_compiler.c_text import literal, table
 from ondevice_compiler.emit import KERNEL_HEADERS
@@ -78,7 +79,16 @@ def run_cases(cases: Sequence[Case]) -> list[Outcome]:
         source, library = Path(folder, "cases.c"), Path(folder, "cases.so")
         source.write_text("\n".join(text), encoding="utf-8")
         include = ["-I", str(ROOT / "runtime/include")]
-        command = ["gcc", *CFLAGS, "-O1", *WARNINGS, *include, "-shared", "-fPIC"]
+        command = [
+            "gcc",
+            *CFLAGS,
+            "-O1",
+            *WARNINGS,
+            *coverage_flags(),
+            *include,
+            "-shared",
+            "-fPIC",
+        ]
         subprocess.run([*command, "-o", str(library), str(source), *map(str, NUMERICS)], check=True)
         functions = ctypes.CDLL(str(library))
         return [_run(functions[f"case_{number}"], case) for number, case in enumerate(cases)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coverage_flags import coverage_flags
 from ondevice_compiler.samples import pack_label, pack_sample
 
 LossError = Callable[[NDArray[np.float32], Any], NDArray[np.float32]]
@@ -104,7 +105,8 @@ class NativeModel:
         library = folder / "model.so"
         sources = [folder / "model.c", *NUMERICS]
         include = ["-I", str(ROOT / "runtime/include")]
-        command = ["gcc", *CFLAGS, optimization, *WARNINGS, *include, "-shared", "-fPIC"]
+        flags = [*CFLAGS, optimization, *WARNINGS, *coverage_flags(), *include]
+        command = ["gcc", *flags, "-shared", "-fPIC"]
         subprocess.run([*command, "-o", str(library), *map(str, sources)], check=True)
         self.library = ctypes.CDLL(str(library))
         self.model = _Model.in_dll(self.library, "od_model")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from coverage_flags import coverage_flags
 from integer_arithmetic import align, encode_factor, float_delta, quantize_error, scale
 from integer_reference import DelayedScale
 from native_model import CFLAGS, NUMERICS, ROOT, WARNINGS, _Result, _Scale
@@ -68,7 +69,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Any:
     sources = [folder / "shim.c", *NUMERICS]
     include = f"-I{ROOT / 'runtime/include'}"
     trap = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
-    command = ["gcc", *CFLAGS, *WARNINGS, *trap, include, "-shared", "-fPIC"]
+    command = ["gcc", *CFLAGS, *WARNINGS, *trap, *coverage_flags(), include, "-shared", "-fPIC"]
     library = folder / "runtime.so"
     subprocess.run([*command, "-o", library, *sources], check=True)
     loaded = ctypes.CDLL(str(library))

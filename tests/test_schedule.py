@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coverage_flags import coverage_flags
 from native_model import CFLAGS, ROOT, WARNINGS
 from ondevice.config import TrainingSettings
 from ondevice.errors import DeviceError
@@ -38,7 +39,8 @@ def on_device(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Schedule, i
     """`od_learning_rate` of the runtime."""
     library = str(tmp_path_factory.mktemp("schedule") / "schedule.so")
     source, include = str(ROOT / "runtime/src/schedule.c"), f"-I{ROOT / 'runtime/include'}"
-    command = ["gcc", *CFLAGS, *WARNINGS, include, "-shared", "-fPIC", "-o", library, source]
+    flags = [*CFLAGS, *WARNINGS, *coverage_flags(), include]
+    command = ["gcc", *flags, "-shared", "-fPIC", "-o", library, source]
     subprocess.run(command, check=True)
     function = ctypes.CDLL(library).od_learning_rate
     function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_uint32], ctypes.c_float
