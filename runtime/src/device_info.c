@@ -5,6 +5,14 @@
 #include "ondevice/little_endian.h"
 #include "ondevice/requests.h"
 
+static uint8_t flags(const od_session_t *session) {
+    const od_port_t *port = session->port;
+    return (uint8_t)((session->parameters_valid ? OD_INFO_PARAMETERS_VALID : 0u) |
+                     (port->allow_export ? OD_INFO_ALLOW_EXPORT : 0u) |
+                     (port->storage != NULL ? OD_INFO_KEEPS_CHECKPOINTS : 0u) |
+                     (session->restored ? OD_INFO_RESTORED : 0u));
+}
+
 uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
     const od_model_t *model = session->model;
     const od_port_t *port = session->port;
@@ -12,8 +20,7 @@ uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
     memcpy(at, model->id, sizeof model->id);
     at += sizeof model->id;
     at = od_put_u8(at, (uint8_t)port->counter_kind);
-    at = od_put_u8(at, (uint8_t)((session->parameters_valid ? OD_INFO_PARAMETERS_VALID : 0) |
-                                 (port->allow_export ? OD_INFO_ALLOW_EXPORT : 0)));
+    at = od_put_u8(at, flags(session));
     at = od_put_u16(at, OD_LINK_PAYLOAD_BYTES);
     at = od_put_u32(at, port->receive_bytes);
     at = od_put_u32(at, port->clock_hz);

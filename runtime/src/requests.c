@@ -39,6 +39,10 @@ static const request_t requests[] = {
     {OD_PARAMETERS_COMMIT, 4, od_handle_parameters_commit},
     {OD_RESET_MODEL, 0, od_handle_reset_model},
     {OD_BYE, 0, handle_bye},
+    {OD_CHECKPOINT_SAVE, 4, od_handle_checkpoint_save},
+    {OD_CHECKPOINT_LOAD, 4, od_handle_checkpoint_load},
+    {OD_CHECKPOINT_LIST, 4, od_handle_checkpoint_list},
+    {OD_CHECKPOINT_ERASE, 0, od_handle_checkpoint_erase},
 };
 
 static od_outcome_t execute(od_session_t *session, uint8_t type, uint8_t *payload, uint32_t n) {

@@ -3,10 +3,26 @@
 
 #include <string.h>
 
+#include "ondevice/checkpoint.h"
 #include "ondevice/little_endian.h"
 #include "ondevice/memory.h"
 #include "ondevice/messages.h"
 #include "ondevice/requests.h"
+
+static void restore(od_session_t *session) {
+    const od_storage_t *storage = session->port->storage;
+    od_checkpoint_t newest;
+    if (storage == NULL ||
+        !od_checkpoint_find(storage, session->model, OD_CHECKPOINT_NEWEST, &newest)) {
+        return;
+    }
+    if (od_checkpoint_load(storage, session->model, &newest) < 0) {
+        session->model->reset();
+        return;
+    }
+    session->counters = newest.counters;
+    session->restored = true;
+}
 
 int32_t od_session_init(od_session_t *session, const od_model_t *model, const od_port_t *port) {
     memset(session, 0, sizeof *session);
@@ -25,6 +41,7 @@ int32_t od_session_init(od_session_t *session, const od_model_t *model, const od
     od_frame_start(&session->receiver);
     od_arena_paint(model, session->paint);
     model->reset();
+    restore(session);
     return OD_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "fake_port.h"
+#include "nor_flash.h"
 #include "ondevice/session.h"
 
 static void write_out(void *context, const uint8_t *bytes, uint32_t n) {
@@ -29,6 +30,12 @@ int main(int argc, char **argv) {
     static od_parameter_t parameters[2];
     od_model_t model = od_model;
     od_port_t port = fake_port(write_out, quit);
+    static nor_flash_t flash;
+    nor_init(&flash, 16384, 8);
+    const od_storage_t storage = nor_storage(&flash);
+    if (argc > 1 && argv[1][0] == 'f') {
+        port.storage = &storage; /* which forgets when the process ends */
+    }
     if (argc > 1 && argv[1][0] == 's') {
         port.receive_bytes = 0; /* one frame at a time */
     }

@@ -2,7 +2,8 @@
 #ifndef ONDEVICE_MESSAGES_H
 #define ONDEVICE_MESSAGES_H
 
-/* Requests, host to device. The reply to request T is T | OD_REPLY, or OD_ERROR. */
+/* Requests, host to device. The reply to request T is T | OD_REPLY, or OD_ERROR; so 0x40 to 0x43
+ * are none. */
 typedef enum {
     OD_HELLO = 0x01,
     OD_WRITE = 0x02,
@@ -21,10 +22,10 @@ typedef enum {
     OD_PARAMETERS_COMMIT = 0x31,
     OD_RESET_MODEL = 0x32,
     OD_BYE = 0x3F,
-    OD_CHECKPOINT_SAVE = 0x40,
-    OD_CHECKPOINT_LOAD = 0x41,
-    OD_CHECKPOINT_LIST = 0x42,
-    OD_CHECKPOINT_ERASE = 0x43
+    OD_CHECKPOINT_SAVE = 0x50,
+    OD_CHECKPOINT_LOAD = 0x51,
+    OD_CHECKPOINT_LIST = 0x52,
+    OD_CHECKPOINT_ERASE = 0x53
 } od_request_type_t;
 
 #define OD_REPLY 0x80u /* set in all that the device sends */
@@ -70,7 +71,9 @@ typedef enum {
 } od_region_id_t;
 
 /* Flags of DEVICE_INFO. */
-#define OD_INFO_PARAMETERS_VALID 0x01u /* no upload was cut short */
-#define OD_INFO_ALLOW_EXPORT 0x02u     /* private tensors may be read */
+#define OD_INFO_PARAMETERS_VALID 0x01u  /* no upload was cut short */
+#define OD_INFO_ALLOW_EXPORT 0x02u      /* private tensors may be read */
+#define OD_INFO_KEEPS_CHECKPOINTS 0x04u /* the board has flash for them */
+#define OD_INFO_RESTORED 0x08u          /* the parameters came from one at start */
 
 #endif

@@ -9,20 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ondevice/counters.h"
 #include "ondevice/frame.h"
 #include "ondevice/model.h"
 #include "ondevice/port.h"
 #include "ondevice/schedule.h"
-
-/* Which run the device is in, how far, and sums since RESET_COUNTERS. */
-typedef struct {
-    uint64_t run;     /* chosen by the host; 0: none */
-    uint32_t trained; /* samples: the run goes on with the next one */
-    uint32_t updates; /* of the parameters: fewer than samples where gradients accumulate */
-    uint32_t evaluated;
-    uint32_t correct;
-    double loss_sum;
-} od_counters_t;
 
 typedef struct {
     const od_model_t *model;
@@ -34,6 +25,7 @@ typedef struct {
     bool nak_sent;     /* and nothing good came since: stay quiet */
 
     bool parameters_valid; /* false between PARAMETERS_BEGIN and _COMMIT */
+    bool restored;         /* they came from a checkpoint at start */
     uint8_t write_error;   /* of a refused WRITE; makes the next command fail too */
     uint8_t paint;         /* pattern in the arena */
     od_counters_t counters;
@@ -48,7 +40,8 @@ typedef struct {
     uint8_t wire[OD_WIRE_BYTES(OD_FRAME_BYTES)]; /* last reply, to be sent again if it was lost */
 } od_session_t;
 
-/* Check the model, put it in its initial state and paint its arena. `model` and `port` must
+/* Check the model, put it in the state of its newest checkpoint, or else its initial one, and paint
+ * its arena. `model` and `port` must
  * outlive the session. Returns OD_OK, or OD_ERROR_ABI where the model is of another runtime. */
 int32_t od_session_init(od_session_t *session, const od_model_t *model, const od_port_t *port);
 

@@ -5,12 +5,20 @@ import zlib
 from collections.abc import Sequence
 from types import TracebackType
 
-from ondevice.errors import HandshakeError, LinkError, UserError
+from ondevice.errors import DeviceError, HandshakeError, LinkError, UserError
 from ondevice.link.channel import Channel, LinkStatistics, Timing
+from ondevice.link.flash_checkpoint import (
+    FlashCheckpoint,
+    Which,
+    decode_checkpoint,
+    encode_loss,
+    encode_which,
+)
 from ondevice.link.messages import (
     ADDRESS_BYTES,
     Counters,
     DeviceInfo,
+    Failure,
     MemoryUsage,
     Region,
     Request,
@@ -266,6 +274,59 @@ class Device:
     def reset_model(self) -> None:
         """Put every parameter and all state back to their values in flash."""
         self._channel.request(Request.RESET_MODEL, computes=True)
+
+    def save_checkpoint(self, loss: float | None = None) -> int:
+        """Save parameters, gradient scales and counters in the board's flash.
+
+        A power loss at any time leaves the newest whole checkpoint and the best one; the board
+        starts with the newest.
+
+        Args:
+            loss: That the parameters reach, lower is better; None or not finite: unknown, and this
+                checkpoint is never the best.
+
+        Returns:
+            Its number.
+
+        Raises:
+            DeviceError: The board has no flash for it, not enough, or could not write it.
+        """
+        number = self._channel.request(Request.CHECKPOINT_SAVE, encode_loss(loss), computes=True)
+        return int.from_bytes(number, "little")
+
+    def load_checkpoint(self, which: Which = "newest") -> FlashCheckpoint:
+        """Put a checkpoint's parameters, scales and counters back; ends a schedule.
+
+        Args:
+            which: Its number, "newest" or "best".
+
+        Raises:
+            DeviceError: There is none; what the board holds is as it was.
+            ValueError: A number that no checkpoint has.
+        """
+        found = self._channel.request(Request.CHECKPOINT_LOAD, encode_which(which), computes=True)
+        return decode_checkpoint(found)
+
+    def checkpoints(self) -> list[FlashCheckpoint]:
+        """Describe the checkpoints in the board's flash, the newest first.
+
+        Raises:
+            DeviceError: The board keeps none.
+        """
+        found: list[FlashCheckpoint] = []
+        while True:
+            index = struct.pack("<I", len(found))
+            try:
+                reply = self._channel.request(Request.CHECKPOINT_LIST, index, computes=True)
+            except DeviceError as error:
+                if error.code != Failure.CHECKPOINT:
+                    raise
+                return found
+            found.append(decode_checkpoint(reply))
+
+    def erase_checkpoints(self) -> None:
+        """Erase all checkpoints from the board's flash, also those of other models."""
+        self._channel.request(Request.CHECKPOINT_ERASE, computes=True)
 
     def close(self) -> None:
         """Say BYE, which ends a simulated board, and close the transport."""

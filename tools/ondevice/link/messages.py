@@ -28,10 +28,10 @@ class Request(IntEnum):
     PARAMETERS_COMMIT = 0x31
     RESET_MODEL = 0x32
     BYE = 0x3F
-    CHECKPOINT_SAVE = 0x40
-    CHECKPOINT_LOAD = 0x41
-    CHECKPOINT_LIST = 0x42
-    CHECKPOINT_ERASE = 0x43
+    CHECKPOINT_SAVE = 0x50
+    CHECKPOINT_LOAD = 0x51
+    CHECKPOINT_LIST = 0x52
+    CHECKPOINT_ERASE = 0x53
 
 
 REPLY = 0x80
@@ -148,6 +148,8 @@ class DeviceInfo:
         accumulation_steps: Samples an update; 1 where every step updates.
         stack_bytes: Reserve checked at link time; 0 where unknown.
         session_bytes: RAM of the link's session.
+        keeps_checkpoints: It has flash for checkpoints.
+        restored: Its parameters came from a checkpoint when it started.
     """
 
     protocol: int
@@ -172,6 +174,8 @@ class DeviceInfo:
     accumulation_steps: int
     stack_bytes: int
     session_bytes: int
+    keeps_checkpoints: bool = False
+    restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ class TensorInfo:
         return self.kind in (ParameterKind.OPTIMIZER_STATE, ParameterKind.ACCUMULATED_GRADIENT)
 
 
-_PARAMETERS_VALID, _ALLOW_EXPORT = 1, 2  # flags of DEVICE_INFO
+_PARAMETERS_VALID, _ALLOW_EXPORT, _KEEPS_CHECKPOINTS, _RESTORED = 1, 2, 4, 8  # of DEVICE_INFO
 _INFO = struct.Struct("<I16sBBH13I")
 _RESULT = struct.Struct("<fIII")
 _COUNTERS = struct.Struct("<IIIdQQQI")
@@ -307,6 +311,8 @@ def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
         accumulation_steps=numbers[10],
         stack_bytes=numbers[11],
         session_bytes=numbers[12],
+        keeps_checkpoints=bool(flags & _KEEPS_CHECKPOINTS),
+        restored=bool(flags & _RESTORED),
     )
 
 
