@@ -17,7 +17,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) tests/te
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-.PHONY: help train test coverage lint format results ladder transfer networks kernels kernels-check tune search lock clean tools
+.PHONY: help train test coverage analyse lint format results ladder transfer networks kernels kernels-check tune search lock clean tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -34,7 +34,10 @@ coverage: $(TEST_STAMP)  ## lines of runtime/ that tests run, at least 90 %; pag
 	ONDEVICE_COVERAGE=$(CURDIR)/build/coverage/objects $(BIN)/python -m pytest -n 2 $(C_TESTS)
 	$(BIN)/gcovr build/coverage/objects
 
-lint: $(TEST_STAMP)  ## ruff, mypy, clang-format
+analyse: $(TEST_STAMP)  ## clang-tidy and cppcheck over runtime/, firmware/ and the demo's C
+	$(BIN)/python tools/analyse_c.py
+
+lint: $(TEST_STAMP) analyse  ## ruff, mypy, clang-format, clang-tidy, cppcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

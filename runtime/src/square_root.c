@@ -23,7 +23,8 @@ float od_square_root(float x) {
     }
     exponent += (int32_t)(bits >> 23);
     /* x = n * 2^(2 * half - 46) with n in [2^46, 2^48). */
-    const int32_t half = exponent >> 1, odd = exponent & 1;
+    const int32_t half = exponent >> 1;
+    const int32_t odd = exponent & 1;
     const uint32_t mantissa = bits & 0x7FFFFFu;
     const uint64_t n = (uint64_t)(mantissa | 0x800000u) << (23 + odd);
     const float value = od_float_from_bits(mantissa | (uint32_t)(127 + 46 + odd) << 23);

@@ -8,6 +8,7 @@
 #ifndef ONDEVICE_SIMD_H
 #define ONDEVICE_SIMD_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -288,7 +289,7 @@ static inline void od_rows1_q88(const int8_t *x, const int16_t *w, int32_t *acc)
 /* acc += the sum of `count` elements, `apart` from each other. */
 static inline void od_sum1(const int8_t *x, int32_t count, int32_t apart, int32_t *acc) {
     for (int32_t k = 0; k < count; k++) {
-        *acc += x[k * apart];
+        *acc += x[(ptrdiff_t)k * apart];
     }
 }
 
