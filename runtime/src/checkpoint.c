@@ -142,7 +142,7 @@ bool od_checkpoint_list(const od_storage_t *storage, const od_model_t *model, ui
     od_checkpoint_t passed;
     const od_checkpoint_t *after = NULL;
     while (od_log_ranked(storage, model, OD_LOG_ALL_BANKS, OD_RANK_NEWEST, after, found)) {
-        const bool copy = after != NULL && found->sequence == passed.sequence;
+        const bool copy = after != NULL && found->sequence == after->sequence;
         if (!copy && index-- == 0) {
             return true;
         }

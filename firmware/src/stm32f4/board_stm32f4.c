@@ -57,7 +57,7 @@ static volatile uint32_t ring_head, ring_tail;
 static uint32_t core_clock_hz = HSI_HZ;
 
 /* Waits at most WAIT_TURNS for all bits of `mask`; 0 where they did not come. */
-static int wait_for(volatile uint32_t *address, uint32_t mask) {
+static int wait_for(const volatile uint32_t *address, uint32_t mask) {
     for (uint32_t turn = 0; turn < WAIT_TURNS; turn++) {
         if ((*address & mask) == mask) {
             return 1;
