@@ -37,6 +37,14 @@ coverage: $(TEST_STAMP)  ## lines of runtime/ that tests run, at least 90 %; pag
 analyse: $(TEST_STAMP)  ## clang-tidy and cppcheck over runtime/, firmware/ and the demo's C
 	$(BIN)/python tools/analyse_c.py
 
+test-renode: $(TEST_STAMP)  ## run the Robot suites of firmware/renode in Renode; skipped where it is missing
+	@if command -v renode >/dev/null && command -v renode-test >/dev/null; then \
+	    renode-test --variable ONDEVICE:$(abspath $(BIN)/ondevice) --variable "BUILD DIR:$(abspath build)" \
+	        $(abspath firmware/renode/uart.robot) $(abspath firmware/renode/training.robot) $(ARGS); \
+	else \
+	    echo "SKIPPED: renode and renode-test are not on PATH; nothing was run (docs/hardware.md)"; \
+	fi
+
 lint: $(TEST_STAMP) analyse  ## ruff, mypy, clang-format, clang-tidy, cppcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -78,6 +79,31 @@ def test_adam_with_a_cosine_schedule_is_byte_identical_on_host_and_in_qemu(tmp_p
     assert list(simulated.parameter_bytes()) == list(host.parameter_bytes())
     assert simulated.scales == host.scales
     assert dict(zip(host.names, host.arrays, strict=True))["update_steps"].tolist() == [32]
+
+
+def test_the_robot_suite_trains_a_board_in_what_stands_in_for_renode(tmp_path: Path) -> None:
+    trained("host")
+    build = BUILD / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    (board,) = build.glob(f"firmware/host-{demo_model_id()[:24]}/out/host/firmware")
+    for name, command in (
+        ("renode", [sys.executable, str(ROOT / "tests" / "stand_in_renode.py")]),
+        ("ondevice", [sys.executable, "-m", "ondevice"]),
+    ):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    suite = ROOT / "firmware" / "renode" / "training.robot"
+    done = subprocess.run(
+        [sys.executable, "-m", "robot", "--variable", f"BUILD DIR:{build}", str(suite)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": path, "STAND_IN_BOARD": str(board)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert list(tmp_path.glob("runs/*/summary.json"))
+
+
+def demo_model_id() -> str:
+    return str(json.loads((trained("host")[0] / "manifest.json").read_text())["model_id"])
 
 
 def test_fifty_steps_change_the_weights_and_lower_the_loss() -> None:

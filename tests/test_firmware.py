@@ -245,6 +245,14 @@ def test_the_nucleo_starts_at_its_reset_handler_and_has_its_uart_interrupt(build
     assert vectors[16 + usart2 - 1] != vectors[16 + usart2]
 
 
+@pytest.mark.parametrize("name", [n for n in list_boards() if load_board(n).run == "renode"])
+def test_renode_runs_the_firmware_of_the_real_board_bit_for_bit(build: Build, name: str) -> None:
+    simulated, real = build(name), build(load_board(name).like)
+    assert simulated.binary is not None
+    assert real.binary is not None
+    assert simulated.binary.read_bytes() == real.binary.read_bytes()
+
+
 def test_a_real_board_cannot_be_simulated(build: Build) -> None:
     with pytest.raises(UserError, match="nucleo_f446re"):
         simulate_command(build("nucleo_f446re"), load_board("nucleo_f446re"))

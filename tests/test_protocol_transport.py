@@ -122,7 +122,7 @@ def test_closing_ends_a_process_that_does_not_end_by_itself() -> None:
     transport = python("import time; print('up', flush=True); time.sleep(60)")
     assert read_line(transport) == b"up\n"
     transport.close()
-    assert transport._process.poll() == -15
+    assert transport._child.process.poll() == -15
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
@@ -131,7 +131,7 @@ def test_a_tool_that_is_killed_takes_the_process_with_it() -> None:
         "import sys, os\n"
         "from ondevice.link.transport import ProcessTransport\n"
         "child = ProcessTransport([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-        "print(child._process.pid, flush=True)\n"
+        "print(child._child.process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", tool], capture_output=True, text=True)

@@ -10,7 +10,7 @@ from ondevice.errors import UserError
 from ondevice.places import data_folder
 
 ALLOWED = {
-    "run": ("host", "qemu", "serial"),
+    "run": ("host", "qemu", "renode", "serial"),
     "driver": ("posix", "stm32f4", "mps2", "nrf51"),
     "uart": ("stdio", "usart1", "usart2", "cmsdk", "nrf51"),
     "counter": ("none", "tim2", "dualtimer", "systemcounter", "nrf51timer", "dwt"),
@@ -31,7 +31,9 @@ class Board:
     Attributes:
         name: Of the file and of PlatformIO's environment.
         title: For people.
-        run: How it runs: "host" (process), "qemu", or "serial" (real, behind a port).
+        run: How it runs: "host" (process), "qemu", "renode", or "serial" (real, behind a port).
+        like: The board whose firmware it runs, bit for bit, and whose keys it takes over; empty: it
+            stands for itself.
         driver: Folder of firmware/src.
         cpu, fpu: As gcc's -mcpu and -mfpu; empty for the host.
         clock_hz: Of the CPU; 0: unknown.
@@ -64,6 +66,7 @@ class Board:
     title: str
     run: str
     driver: str
+    like: str = ""
     cpu: str = ""
     fpu: str = ""
     clock_hz: int = 0
@@ -98,6 +101,11 @@ class Board:
         return self.flash_bytes
 
     @property
+    def firmware_name(self) -> str:
+        """What its firmware calls the board."""
+        return self.like or self.name
+
+    @property
     def simd(self) -> str:
         """Vector instructions of the CPU: "dsp", "mve" or "none"; the host runs those of "dsp"."""
         return _SIMD.get(self.cpu, "dsp")
@@ -120,18 +128,27 @@ def load_board(name: str, folder: Path | None = None) -> Board:
         BoardError: No such board, or a key that is unknown, missing or has a wrong value.
     """
     place = folder or data_folder("boards")
+    section = _section(name, place)
+    if base := section.get("like", "").strip():
+        inherited = _section(base, place)
+        if "like" in inherited:
+            raise BoardError(f"{name}.ini: like = {base!r}, which itself is like another board")
+        section = {**inherited, **section}
+    return _board(name, section, f"{name}.ini")
+
+
+def _section(name: str, place: Path) -> dict[str, str]:
     path = place / f"{name}.ini"
     if name not in list_boards(place):
         raise BoardError(f"unknown board {name!r}; allowed: {', '.join(list_boards(place))}")
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
-        section = dict(parser[f"board:{name}"])
+        return dict(parser[f"board:{name}"])
     except (configparser.Error, KeyError) as error:
         raise BoardError(
             f"{path.name}: no section [board:{name}] that can be read: {error}"
         ) from None
-    return _board(name, section, path.name)
 
 
 def _board(name: str, section: dict[str, str], source: str) -> Board:

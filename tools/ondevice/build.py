@@ -116,6 +116,8 @@ def simulation_command(program: str, board: Board) -> list[str]:
     """See `simulate_command`."""
     if board.run == "host":
         return [program]
+    if board.run == "renode":
+        raise BuildError(f"board {board.name!r} runs in Renode, whose UART is no standard input")
     if board.run != "qemu":
         raise BuildError(f"board {board.name!r} is a real one and cannot be simulated")
     require_tool("qemu-system-arm")

@@ -123,6 +123,11 @@ def open_target(
             firmware = build_for(model, board, build_root)
             flash(firmware, board, port)
         transport = SerialTransport(port, board.uart_baud)
+    elif board.run == "renode":
+        from ondevice.renode import start_renode
+
+        firmware = build_for(model, board, build_root)
+        transport = start_renode(firmware.elf, board)
     else:
         from ondevice.build import simulate_command
 

@@ -42,10 +42,11 @@ def definitions(board: Board, allow_export: bool | None = None) -> dict[str, str
 
     Args:
         board: Target.
-        allow_export: Whether private data may be read from it; None: of simulated boards only.
+        allow_export: Whether private data may be read from it; None: of simulated boards only, but
+            not where the firmware is a real board's.
     """
     if allow_export is None:
-        allow_export = board.run != "serial"
+        allow_export = board.run in ("host", "qemu")
     return {
         "OD_ALLOW_EXPORT": "1" if allow_export else "0",
         "OD_CLOCK_HZ": f"{board.clock_hz}u",

@@ -52,7 +52,7 @@ env.Append(
     CCFLAGS=[*machine, *CODE, *WARNINGS],
     CPPPATH=[str(root / "runtime" / "include"), str(root / "firmware" / "src"), str(model)],
     CPPDEFINES=[
-        ("OD_BOARD_NAME", env.StringifyMacro(name)),
+        ("OD_BOARD_NAME", env.StringifyMacro(board.firmware_name)),
         *definitions(board).items(),
     ],
     LINKFLAGS=[*machine],
@@ -89,6 +89,12 @@ Default(targets)
 def _simulate(target, source, env):
     from ondevice.build import simulation_command
 
+    if board.run == "renode":
+        from ondevice.renode import free_port, renode_command
+
+        port = free_port()
+        print(f"UART: socket://127.0.0.1:{port}", flush=True)
+        return subprocess.run(renode_command(Path(str(source[0])), board, port)).returncode
     return subprocess.run(simulation_command(str(source[0]), board), check=False).returncode
 
 

@@ -1,24 +1,18 @@
 """Ways for bytes to reach a board: a serial port, or a child process that is the board."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import selectors
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from typing import Protocol
 
 import serial
 
 from ondevice.errors import LinkError
+from ondevice.link.child_process import ChildProcess
 
 _CHUNK_BYTES = 65536
-_STDERR_TAIL_BYTES = 4096
 
 
 class Transport(Protocol):
@@ -119,26 +113,8 @@ def _open_message(port: str, baud: int, error: Exception) -> str:
     return f"{port} cannot be opened: {error}"
 
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to end this child with the thread that started it, even if that is killed.
-
-    A simulator does not notice that its standard input is closed, and would run on for ever.
-    """
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class ProcessTransport:
-    """A child process whose standard input and output are the board's UART.
-
-    It runs in a session of its own, so that Ctrl-C in the terminal does not reach it, and ends with
-    the thread that made this object. Its standard error goes to a file without a name, whose last
-    line explains an early end.
-    """
+    """A child process whose standard input and output are the board's UART; see `ChildProcess`."""
 
     def __init__(
         self, argv: Sequence[str], *, name: str | None = None, cwd: str | None = None
@@ -147,27 +123,12 @@ class ProcessTransport:
         self.bytes_per_s: float | None = None
         self._received = bytearray()
         self._closed = False
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
-        try:
-            self._process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,
-                bufsize=0,
-            )
-        except OSError as error:
-            self._stderr.close()
-            raise LinkError(
-                f"{argv[0]} cannot be started: {error.strerror}; is it installed?"
-            ) from error
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in = self._process.stdin.fileno()
-        self._out = self._process.stdout.fileno()
+        self._child = ChildProcess(argv, self.name, is_uart=True, cwd=cwd)
+        process = self._child.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in = process.stdin.fileno()
+        self._out = process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         self._readable = selectors.DefaultSelector()
@@ -190,7 +151,7 @@ class ProcessTransport:
                     if key.fd == self._out:
                         self._fill()
             except (BrokenPipeError, ValueError) as error:
-                raise self._ended() from error
+                raise self._child.ended() from error
 
     def read(self, max_bytes: int, timeout_s: float) -> bytes:
         """Return what has arrived; empty after the timeout."""
@@ -201,22 +162,13 @@ class ProcessTransport:
         return data
 
     def close(self) -> None:
-        """End the child: it gets a second to end by itself, and another after SIGTERM."""
+        """End the child."""
         if self._closed:
             return
         self._closed = True
         self._readable.close()
         self._both.close()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-        for end in (None, self._process.terminate, self._process.kill):
-            if end is not None:
-                end()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=1)
-                break
-        self._stderr.close()
+        self._child.end()
 
     def _fill(self) -> None:
         try:
@@ -224,26 +176,5 @@ class ProcessTransport:
         except BlockingIOError:
             return
         if not data and not self._received:
-            raise self._ended()
+            raise self._child.ended()
         self._received += data
-
-    def _ended(self) -> LinkError:
-        deadline = time.monotonic() + 1.0
-        while (status := self._process.poll()) is None and time.monotonic() < deadline:
-            time.sleep(0.005)  # its pipes close a moment before it has a status
-        if status is None:
-            how = "closed its output"
-        elif status < 0:
-            how = f"was ended by signal {-status}"
-        else:
-            how = f"ended with exit code {status}"
-        line = self._last_stderr_line()
-        return LinkError(f"{self.name} {how}" + (f": {line}" if line else " and said nothing"))
-
-    def _last_stderr_line(self) -> str:
-        size = os.fstat(self._stderr.fileno()).st_size
-        tail = os.pread(
-            self._stderr.fileno(), _STDERR_TAIL_BYTES, max(0, size - _STDERR_TAIL_BYTES)
-        )
-        lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines()]
-        return next((line for line in reversed(lines) if line), "")
