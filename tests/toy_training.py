@@ -108,6 +108,7 @@ class ToyDevice:
             clock_hz=0,
             parameters_valid=True,
             allow_export=True,
+            authenticated=False,
             payload_bytes_max=1024,
             receive_bytes=1024,
             arena_bytes=64,

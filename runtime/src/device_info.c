@@ -10,7 +10,8 @@ static uint8_t flags(const od_session_t *session) {
     return (uint8_t)((session->parameters_valid ? OD_INFO_PARAMETERS_VALID : 0u) |
                      (port->allow_export ? OD_INFO_ALLOW_EXPORT : 0u) |
                      (port->storage != NULL ? OD_INFO_KEEPS_CHECKPOINTS : 0u) |
-                     (session->restored ? OD_INFO_RESTORED : 0u));
+                     (session->restored ? OD_INFO_RESTORED : 0u) |
+                     (port->key != NULL ? OD_INFO_AUTHENTICATED : 0u));
 }
 
 uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
@@ -21,7 +22,7 @@ uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
     at += sizeof model->id;
     at = od_put_u8(at, (uint8_t)port->counter_kind);
     at = od_put_u8(at, flags(session));
-    at = od_put_u16(at, OD_LINK_PAYLOAD_BYTES);
+    at = od_put_u16(at, (uint16_t)od_session_payload_bytes(session));
     at = od_put_u32(at, port->receive_bytes);
     at = od_put_u32(at, port->clock_hz);
     at = od_put_u32(at, port->counter_resolution);
@@ -41,6 +42,7 @@ uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {
 }
 
 od_outcome_t od_handle_hello(od_session_t *session, uint8_t *payload, uint32_t n) {
-    (void)n;
-    return od_done(od_device_info(session, payload));
+    /* A host that has a key greets with a nonce; it will refuse to go on without. */
+    return n == 0 || n == OD_NONCE_BYTES ? od_done(od_device_info(session, payload))
+                                         : od_failed(OD_FAIL_LENGTH);
 }

@@ -3,12 +3,16 @@
 #include "ondevice/crc32.h"
 #include "ondevice/little_endian.h"
 
-uint32_t od_frame_encode(const od_header_t *header, uint8_t *frame, uint32_t payload_bytes,
-                         uint8_t *wire) {
+void od_header_write(const od_header_t *header, uint8_t *frame) {
     uint8_t *at = od_put_u8(frame, header->version);
     at = od_put_u8(at, header->type);
     at = od_put_u32(at, header->session);
     (void)od_put_u32(at, header->sequence);
+}
+
+uint32_t od_frame_encode(const od_header_t *header, uint8_t *frame, uint32_t payload_bytes,
+                         uint8_t *wire) {
+    od_header_write(header, frame);
     const uint32_t n = OD_HEADER_BYTES + payload_bytes;
     (void)od_put_u32(frame + n, od_crc32(0, frame, n));
 

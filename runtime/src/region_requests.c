@@ -41,7 +41,8 @@ od_outcome_t od_handle_read(od_session_t *session, uint8_t *payload, uint32_t n)
     }
     const uint32_t offset = od_get_u32(payload + 4);
     const uint32_t length = od_get_u32(payload + ADDRESS_BYTES);
-    if (offset > region.bytes || length > region.bytes - offset || length > OD_LINK_PAYLOAD_BYTES) {
+    if (offset > region.bytes || length > region.bytes - offset ||
+        length > od_session_payload_bytes(session)) {
         return od_failed(OD_FAIL_RANGE);
     }
     if (length > 0) {

@@ -23,7 +23,7 @@ static od_outcome_t handle_bye(od_session_t *session, uint8_t *payload, uint32_t
 }
 
 static const request_t requests[] = {
-    {OD_HELLO, 0, od_handle_hello},
+    {OD_HELLO, ANY_LENGTH, od_handle_hello},
     {OD_WRITE, ANY_LENGTH, od_handle_write},
     {OD_READ, 12, od_handle_read},
     {OD_DESCRIBE, 4, od_handle_describe},

@@ -45,6 +45,10 @@ int main(int argc, char **argv) {
         parameters[1].kind = OD_OPTIMIZER_STATE;
         model.parameters = parameters;
     }
+    if (argc > 2 && argv[1][0] == 'k') {
+        port = fake_keyed_port(port, (uint32_t)strtoul(argv[2], NULL, 10));
+        port.start_seed.fresh = port.start_seed.boots != 0;
+    }
     if (od_session_init(&session, &model, &port) != OD_OK) {
         return 2;
     }

@@ -38,4 +38,21 @@ static inline od_port_t fake_port(void (*write)(void *, const uint8_t *, uint32_
     return port;
 }
 
+/* The port of the n-th start of a board whose key is 0, 1, 2, ... 31, unique id 160, 161, ... */
+static inline od_port_t fake_keyed_port(od_port_t port, uint32_t boots) {
+    static uint8_t key[OD_KEY_BYTES];
+    for (uint8_t i = 0; i < sizeof key; i++) {
+        key[i] = i;
+    }
+    port.key = key;
+    for (uint8_t i = 0; i < 16; i++) {
+        port.unique_id[i] = (uint8_t)(160u + i);
+        port.start_seed.entropy[i] = (uint8_t)(64u + i);
+    }
+    port.unique_id_bytes = 16;
+    port.start_seed.fresh = true;
+    port.start_seed.boots = boots;
+    return port;
+}
+
 #endif

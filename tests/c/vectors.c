@@ -7,7 +7,9 @@
  *   frame VERSION TYPE SESSION SEQUENCE BYTES  -> wire (numbers in decimal)
  *   frames WIRE                                -> for each: VERSION TYPE SESSION SEQUENCE BYTES;
  *                                                 or bad;
+ *   blake2s DIGEST_BYTES KEY BYTES...          -> digest of the pieces
  *   new                                        -> ok, and a fresh session
+ *   keyed BOOTS                                -> likewise, with a key (BOOTS: one byte)
  *   receive WIRE                               -> what the session sent
  */
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 
 #include "fake_port.h"
+#include "ondevice/blake2s.h"
 #include "ondevice/crc32.h"
 #include "ondevice/session.h"
 
@@ -95,6 +98,29 @@ static void answer_frames(const uint8_t *bytes, uint32_t n) {
     free(receiver);
 }
 
+static void answer_blake2s(void) {
+    const uint32_t digest_bytes = next_number();
+    uint32_t n;
+    uint8_t *bytes = parse_hex(strtok(NULL, " \n"), &n);
+    uint8_t digest[OD_BLAKE2S_DIGEST_BYTES];
+    od_blake2s_t state;
+    od_blake2s_begin(&state, digest_bytes, bytes, n);
+    free(bytes);
+    for (const char *piece = strtok(NULL, " \n"); piece != NULL; piece = strtok(NULL, " \n")) {
+        bytes = parse_hex(piece, &n);
+        od_blake2s_add(&state, bytes, n);
+        free(bytes);
+    }
+    od_blake2s_end(&state, digest);
+    print_hex(digest, digest_bytes);
+}
+
+static void answer_new(od_session_t *session, const od_port_t *port) {
+    printf("%s", od_session_init(session, &od_model, port) == OD_OK ? "ok" : "bad");
+    memset(od_model.label, 0, od_model.label_bytes);
+    memset(od_model.input, 0, od_model.input_bytes);
+}
+
 static void write_hex(void *context, const uint8_t *bytes, uint32_t n) {
     (void)context;
     print_hex(bytes, n);
@@ -104,11 +130,14 @@ int main(void) {
     static char line[LINE_BYTES];
     od_session_t *session = malloc(sizeof *session);
     const od_port_t port = fake_port(write_hex, NULL);
+    od_port_t keyed_port;
     (void)od_session_init(session, &od_model, &port);
     while (fgets(line, sizeof line, stdin) != NULL) {
         const char *command = strtok(line, " \n");
         if (strcmp(command, "frame") == 0) {
             answer_frame();
+        } else if (strcmp(command, "blake2s") == 0) {
+            answer_blake2s();
         } else {
             uint32_t n;
             uint8_t *bytes = parse_hex(strtok(NULL, " \n"), &n);
@@ -123,9 +152,10 @@ int main(void) {
             } else if (strcmp(command, "frames") == 0) {
                 answer_frames(bytes, n);
             } else if (strcmp(command, "new") == 0) {
-                printf("%s", od_session_init(session, &od_model, &port) == OD_OK ? "ok" : "bad");
-                memset(od_model.label, 0, od_model.label_bytes);
-                memset(od_model.input, 0, od_model.input_bytes);
+                answer_new(session, &port);
+            } else if (strcmp(command, "keyed") == 0) {
+                keyed_port = fake_keyed_port(port, bytes[0]);
+                answer_new(session, &keyed_port);
             } else if (strcmp(command, "receive") == 0) {
                 od_session_receive(session, bytes, n);
             }

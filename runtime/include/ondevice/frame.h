@@ -29,6 +29,8 @@ typedef struct {
     uint32_t sequence;
 } od_header_t;
 
+void od_header_write(const od_header_t *header, uint8_t *frame);
+
 /* Finish the frame whose payload lies at frame + OD_HEADER_BYTES: fill in the header before it and
  * the CRC after it (frame has OD_HEADER_BYTES + payload_bytes + 4 bytes), and write it, encoded
  * and delimited, to `wire`; returns the bytes written. */

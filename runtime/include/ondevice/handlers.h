@@ -1,6 +1,6 @@
 /* One handler a request, by theme. Each takes the request's payload of n bytes, whose length
  * `requests.c` has checked where it is fixed, and leaves the reply's in its place; there is room
- * for OD_LINK_PAYLOAD_BYTES. */
+ * for od_session_payload_bytes(). */
 #ifndef ONDEVICE_HANDLERS_H
 #define ONDEVICE_HANDLERS_H
 

@@ -75,5 +75,6 @@ typedef enum {
 #define OD_INFO_ALLOW_EXPORT 0x02u      /* private tensors may be read */
 #define OD_INFO_KEEPS_CHECKPOINTS 0x04u /* the board has flash for them */
 #define OD_INFO_RESTORED 0x08u          /* the parameters came from one at start */
+#define OD_INFO_AUTHENTICATED 0x10u     /* only those who have the key are served */
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ondevice/authentication.h"
 #include "ondevice/storage.h"
 
 typedef enum {
@@ -55,6 +56,10 @@ typedef struct {
     /* Memory for the ticks of each operator; NULL or too small for the model: no profile. */
     uint32_t *profile;
     uint32_t profile_count; /* entries */
+
+    /* OD_KEY_BYTES that the host has, too; NULL: sessions are not authenticated. */
+    const uint8_t *key;
+    od_start_seed_t start_seed; /* needed where there is a key */
 
     /* Whether samples, labels, accumulated gradients and optimiser state may be read out. */
     bool allow_export;

@@ -10,8 +10,10 @@ typedef struct {
 } od_reply_t;
 
 /* Execute one request. Its payload of n bytes is replaced by that of the reply; there is room for
- * OD_LINK_PAYLOAD_BYTES. */
+ * od_session_payload_bytes(). */
 od_reply_t od_request_execute(od_session_t *session, uint8_t type, uint8_t *payload, uint32_t n);
+
+#define OD_INFO_BYTES_MAX (76u + 2u * 64u) /* with the longest names */
 
 /* Write the payload of READY and of the reply to HELLO; returns its bytes. */
 uint32_t od_device_info(const od_session_t *session, uint8_t *payload);

@@ -7,8 +7,10 @@
 #define ONDEVICE_SESSION_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "ondevice/authentication.h"
 #include "ondevice/counters.h"
 #include "ondevice/frame.h"
 #include "ondevice/model.h"
@@ -23,6 +25,10 @@ typedef struct {
     uint32_t sequence; /* of the last executed request, whose reply is in `wire` */
     bool opened;       /* that request is HELLO */
     bool nak_sent;     /* and nothing good came since: stay quiet */
+
+    uint8_t key[OD_KEY_BYTES]; /* of this session, where the port has a key */
+    od_pending_t pending;
+    uint32_t greetings; /* since the start; each has its own nonce */
 
     bool parameters_valid; /* false between PARAMETERS_BEGIN and _COMMIT */
     bool restored;         /* they came from a checkpoint at start */
@@ -41,8 +47,9 @@ typedef struct {
 } od_session_t;
 
 /* Check the model, put it in the state of its newest checkpoint, or else its initial one, and paint
- * its arena. `model` and `port` must
- * outlive the session. Returns OD_OK, or OD_ERROR_ABI where the model is of another runtime. */
+ * its arena. `model` and `port` must outlive the session. Returns OD_OK, OD_ERROR_ABI where the
+ * model is of another runtime, or OD_ERROR_STATE where the port has a key but nothing that keeps
+ * its nonces from repeating. */
 int32_t od_session_init(od_session_t *session, const od_model_t *model, const od_port_t *port);
 
 /* Send READY: once, when the port can receive. */
@@ -50,5 +57,10 @@ void od_session_announce(od_session_t *session);
 
 /* Take n received bytes, any n; replies through port->write before it returns. */
 void od_session_receive(od_session_t *session, const uint8_t *bytes, uint32_t n);
+
+/* The largest payload of a request or a reply: a tag takes its part of a frame. */
+static inline uint32_t od_session_payload_bytes(const od_session_t *session) {
+    return OD_LINK_PAYLOAD_BYTES - (session->port->key != NULL ? OD_TAG_BYTES : 0u);
+}
 
 #endif

@@ -10,9 +10,17 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError
+from ondevice.link.authentication import (
+    NONCE_BYTES,
+    TAG_BYTES,
+    greeted_key,
+    new_nonce,
+    with_tag,
+    without_tag,
+)
 from ondevice.link.framing import (
     PROTOCOL_VERSION,
     Deframer,
@@ -68,7 +76,7 @@ class LinkStatistics:
     Attributes:
         requests: Requests answered.
         retries: Frames sent again.
-        corrupt_frames: Received pieces that were no frame or had a wrong CRC.
+        corrupt_frames: Received pieces that were no frame, or had a wrong CRC or tag.
         naks: Frames that the board told us it could not use.
         bytes_out: Bytes sent.
         bytes_in: Bytes received.
@@ -117,12 +125,17 @@ class _Patience:
 class Channel:
     """One session with the board; `connect` first."""
 
-    def __init__(self, transport: Transport, timing: Timing | None = None) -> None:
+    def __init__(
+        self, transport: Transport, timing: Timing | None = None, key: bytes | None = None
+    ) -> None:
         self.statistics = LinkStatistics()
         self._transport = transport
         self._timing = timing if timing is not None else Timing()
         self._deframer = Deframer()
         self._session = secrets.randbelow(2**32 - 1) + 1
+        self._key = key
+        self._nonce = new_nonce() if key is not None else b""
+        self._session_key: bytes | None = None  # once the device has proved the key
         self._next_sequence = 0  # where nothing is on the way
         self._window: deque[_Waiting] = deque()
         self._room_bytes = 0  # one frame is always allowed
@@ -137,9 +150,9 @@ class Channel:
         """Open the session.
 
         Raises:
-            HandshakeError: Nothing of ours answers, or it speaks another version.
+            HandshakeError: Nothing of ours answers, or it has another version or another key.
         """
-        self._send(Request.HELLO, b"")
+        self._send(Request.HELLO, self._nonce)
         payload = self._finish(self._timing.connect_s)
         info = decode_info(payload, self._protocol)
         self._room_bytes = info.receive_bytes
@@ -175,13 +188,17 @@ class Channel:
             self._finish(self._timing.bye_s)
 
     def _send(self, kind: Request, payload: bytes) -> None:
-        room = self._room_bytes - wire_bytes_max(len(payload))
+        tag_bytes = 0 if self._session_key is None else TAG_BYTES
+        room = self._room_bytes - wire_bytes_max(len(payload) + tag_bytes)
         while self._window and sum(len(waiting.wire) for waiting in self._window) > room:
             self._wait_for_progress(self._timing.reply_s)
         # From the window, not from a counter beside it: Ctrl-C may strike between any two lines,
         # and the next request must neither skip a number nor use one twice.
         sequence = self._window[-1].sequence + 1 if self._window else self._next_sequence
-        wire = encode_frame(Frame(kind, self._session, sequence, payload))
+        frame = Frame(kind, self._session, sequence, payload)
+        if self._session_key is not None:
+            frame = with_tag(frame, self._session_key)
+        wire = encode_frame(frame)
         self._window.append(_Waiting(kind, sequence, wire, time.monotonic()))
         self._write(wire)
 
@@ -241,12 +258,47 @@ class Channel:
             return True  # it has just started: what was sent before is lost
         if item.type == NAK:
             return self._take_nak(item)
-        if item.session == self._session:
-            self._take_reply(item)
+        if item.session != self._session:
+            return False
+        if self._key is not None:
+            authentic = self._authenticated(item, self._key)
+            if authentic is None:
+                self.statistics.corrupt_frames += 1
+                return True  # changed on the way, or not from the device
+            item = authentic
+        self._take_reply(item)
         return False
+
+    def _authenticated(self, reply: Frame, key: bytes) -> Frame | None:
+        """The reply as the device wrote it; None where somebody else did."""
+        if self._session_key is not None:
+            return without_tag(reply, self._session_key)
+        if reply.type != Request.HELLO | REPLY:
+            return reply if reply.type == ERROR else None  # a refusal gives nothing away
+        if not decode_info(reply.payload, self._protocol).authenticated:
+            raise HandshakeError(
+                f"a key is given, but the firmware of the board on {self._transport.name} has "
+                "none: build and flash it with --key, or leave the key out"
+            )
+        self._session_key = greeted_key(key, reply, self._nonce)
+        if self._session_key is None:
+            raise HandshakeError(
+                f"the board on {self._transport.name} does not have this key: give the key file "
+                "that its firmware was built with, or flash it again with --key"
+            )
+        return replace(reply, payload=reply.payload[: -NONCE_BYTES - TAG_BYTES])
 
     def _take_nak(self, nak: Frame) -> bool:
         reason = nak.payload[0] if nak.payload else 0
+        if (
+            self._key is None
+            and nak.session == self._session
+            and reason == NakReason.AUTHENTICATION
+        ):
+            raise HandshakeError(
+                f"the board on {self._transport.name} only serves who has its key: "
+                "give it with --key FILE (device.key_file)"
+            )
         if nak.session == self._session and reason == NakReason.SESSION:
             raise LinkError(
                 "the board does not know this session any more: it restarted or another program "
@@ -255,6 +307,8 @@ class Channel:
         if nak.session not in (self._session, 0):
             return False
         self.statistics.naks += 1
+        if self._session_key is not None and without_tag(nak, self._session_key) is None:
+            return True  # anybody may ask for the same again, but not say what was executed
         if nak.session == self._session:
             while self._window and self._window[0].type is Request.WRITE:
                 if self._window[0].sequence >= nak.sequence:

@@ -58,6 +58,7 @@ class Device:
         expected_model_id: str | None = None,
         expected_abi: int | None = None,
         timing: Timing | None = None,
+        key: bytes | None = None,
     ) -> None:
         """Connect.
 
@@ -66,12 +67,13 @@ class Device:
             expected_model_id: 32 hexadecimal digits of the manifest; None accepts any model.
             expected_abi: ``abi`` of the manifest; None accepts any.
             timing: How long to wait; the defaults suit 115200 baud and slow simulators.
+            key: Of the device, where its firmware has one; see `ondevice.key`.
 
         Raises:
-            HandshakeError: No answer, or another protocol or model.
+            HandshakeError: No answer, or another protocol, model or key.
         """
         self._transport = transport
-        self._channel = Channel(transport, timing)
+        self._channel = Channel(transport, timing, key)
         self._parameters: list[TensorInfo] | None = None
         self._closed = False
         try:

@@ -56,9 +56,14 @@ def wire_bytes_max(payload_bytes: int) -> int:
     return body + body // 254 + 1 + 2
 
 
+def header_bytes(frame: Frame) -> bytes:
+    """What stands before the payload."""
+    return _HEADER.pack(frame.version, frame.type, frame.session, frame.sequence)
+
+
 def encode_frame(frame: Frame) -> bytes:
     """Encode a frame for the wire, with a delimiter before and after it."""
-    body = _HEADER.pack(frame.version, frame.type, frame.session, frame.sequence) + frame.payload
+    body = header_bytes(frame) + frame.payload
     encoded: bytes = cobs.encode(body + zlib.crc32(body).to_bytes(CRC_BYTES, "little"))
     return b"\x00" + encoded + b"\x00"
 

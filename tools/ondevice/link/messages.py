@@ -136,6 +136,7 @@ class DeviceInfo:
         clock_hz: Of the CPU; 0 where unknown.
         parameters_valid: False where an upload of parameters was cut short.
         allow_export: Whether samples, gradients and optimiser state may be read.
+        authenticated: Whether it only serves who has its key.
         payload_bytes_max: The largest payload of a frame, both ways.
         receive_bytes: What the board can hold while it is busy.
         arena_bytes: Planned arena.
@@ -162,6 +163,7 @@ class DeviceInfo:
     clock_hz: int
     parameters_valid: bool
     allow_export: bool
+    authenticated: bool
     payload_bytes_max: int
     receive_bytes: int
     arena_bytes: int
@@ -255,7 +257,8 @@ class TensorInfo:
         return self.kind in (ParameterKind.OPTIMIZER_STATE, ParameterKind.ACCUMULATED_GRADIENT)
 
 
-_PARAMETERS_VALID, _ALLOW_EXPORT, _KEEPS_CHECKPOINTS, _RESTORED = 1, 2, 4, 8  # of DEVICE_INFO
+# Flags of DEVICE_INFO.
+_PARAMETERS_VALID, _ALLOW_EXPORT, _KEEPS_CHECKPOINTS, _RESTORED, _AUTHENTICATED = 1, 2, 4, 8, 16
 _INFO = struct.Struct("<I16sBBH13I")
 _RESULT = struct.Struct("<fIII")
 _COUNTERS = struct.Struct("<IIIdQQQI")
@@ -297,6 +300,7 @@ def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
         counter=CounterKind(counter) if counter in list(CounterKind) else CounterKind.NONE,
         parameters_valid=bool(flags & _PARAMETERS_VALID),
         allow_export=bool(flags & _ALLOW_EXPORT),
+        authenticated=bool(flags & _AUTHENTICATED),
         payload_bytes_max=payload_bytes_max,
         receive_bytes=numbers[0],
         clock_hz=numbers[1],
