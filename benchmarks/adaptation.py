@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ondevice.compiled_model import ModelDirectory
 from ondevice.config import TrainingSettings
 from ondevice.data import Dataset
+from ondevice.position import sample_order
 from ondevice.schedule import learning_rate_at
-from ondevice.train import sample_order
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))  # The tests' harness for generated C.

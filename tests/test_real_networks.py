@@ -13,8 +13,9 @@ from zoo import NETWORKS, Network
 from ondevice.compiled_model import ModelDirectory, load_model_directory
 from ondevice.config import DeviceSettings, TrainingSettings
 from ondevice.data import Dataset
+from ondevice.outcome import TrainingOutcome
 from ondevice.target import open_target, target_board
-from ondevice.train import TrainingOutcome, run_training
+from ondevice.train import run_training
 from ondevice_compiler import CompileOptions, compile_model
 
 BUILD = Path(__file__).resolve().parent.parent / "build" / "tests"

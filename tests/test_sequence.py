@@ -16,8 +16,9 @@ from native_model import NativeModel
 from ondevice.compiled_model import load_model_directory
 from ondevice.config import DeviceSettings, TrainingSettings
 from ondevice.data import Dataset
+from ondevice.outcome import TrainingOutcome
 from ondevice.target import open_target, target_board
-from ondevice.train import TrainingOutcome, run_training
+from ondevice.train import run_training
 from ondevice_compiler import CompileOptions, compile_model
 from ondevice_compiler.errors import UnsupportedOperatorsError, UserError
 from ondevice_compiler.load import load_module

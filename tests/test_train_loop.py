@@ -12,15 +12,13 @@ from ondevice.checkpoint import CheckpointError, check_checkpoint, load_checkpoi
 from ondevice.config import Config, OutputSettings, TrainingSettings, load_config
 from ondevice.data import DataError
 from ondevice.errors import LinkError
+from ondevice.evaluation import pack_samples
 from ondevice.events import Ended, Evaluated, Event, ParametersRead, Started, StepTrained
 from ondevice.link.messages import CounterKind
+from ondevice.position import sample_order
 from ondevice.run_folder import RunFolder, create_run_folder
-from ondevice.train import (
-    WrongFirmwareError,
-    pack_samples,
-    run_training,
-    sample_order,
-)
+from ondevice.train import run_training
+from ondevice.training_device import WrongFirmwareError
 from toy_training import ToyDevice, toy_dataset, toy_manifest
 
 SETTINGS = TrainingSettings(epochs=3, learning_rate=0.5, seed=1)

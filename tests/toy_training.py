@@ -1,6 +1,7 @@
 """A device in memory with a deterministic toy model, its manifest, and data that it can learn."""
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ class ToyDevice:
 
     def reset_model(self) -> None:
         self.weights = np.zeros((CLASSES, FEATURES), dtype=np.float32)
+        self.run = self.trained = self.updates = 0
 
     def write_input(self, data: bytes) -> None:
         assert len(data) == self.info.input_bytes
@@ -146,40 +148,49 @@ class ToyDevice:
         self._evaluated += 1
         return self._forward()[0]
 
-    def set_schedule(self, schedule: Schedule) -> None:
+    def set_schedule(self, schedule: Schedule, done_steps: int = 0) -> None:
         self._schedule = schedule
-        self._updates = 0
+        self._scheduled = done_steps
 
     def train(self) -> StepResult:
         if len(self.trained_on) + 1 == self._unplug_at_step:
             raise LinkError("/dev/ttyACM0 went away in the middle: the board was unplugged")
         result, error, x = self._forward()
         self.trained_on.append(self._input)
-        rate = learning_rate_at(self._schedule, self._updates)
+        rate = learning_rate_at(self._schedule, self._scheduled)
         self.weights -= np.float32(rate) * np.outer(error, x)
         self.rates.append(rate)
-        self._updates += self._accumulation_steps == 1
+        self.trained += 1
+        self._count_update(self._accumulation_steps == 1)
         return result
 
     def apply(self) -> int:
         self.applied_at.append(len(self.trained_on))
-        self._updates += 1
+        self._count_update(True)
         return 1
+
+    def _count_update(self, updated: bool) -> None:
+        self.updates += updated
+        self._scheduled += updated
 
     def read_parameters(self) -> list[bytes]:
         return [self.weights.tobytes()]
 
-    def write_parameters(self, parameters: list[bytes], scales: bytes | None = None) -> None:
+    def write_parameters(self, parameters: Sequence[bytes], scales: bytes | None = None) -> None:
+        self.run = 0
         self.weights = np.frombuffer(parameters[0], "<f4").reshape(CLASSES, FEATURES).copy()
 
     def read_scales(self) -> bytes:
         return b""
 
     def counters(self) -> Counters:
-        return Counters(len(self.trained_on), self._evaluated, 0, 0.0, 5, 7)
+        return Counters(self.trained, self._evaluated, 0, 0.0, 5, 7, self.run, self.updates)
 
-    def reset_counters(self) -> None:
-        self._evaluated = 0
+    def reset_counters(self, run: int = 0) -> None:
+        self.run, self.trained, self.updates, self._evaluated = run, 0, 0, 0
+
+    def set_counters(self, counters: Counters) -> None:
+        self.run, self.trained, self.updates = counters.run, counters.trained, counters.updates
 
     def paint(self, pattern: int) -> None:
         self._patterns.append(pattern)

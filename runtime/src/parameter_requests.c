@@ -9,6 +9,7 @@ od_outcome_t od_handle_parameters_begin(od_session_t *session, uint8_t *payload,
     (void)n;
     session->parameters_valid = false;
     session->scheduled = false; /* it counts from the parameters that are about to go */
+    session->counters.run = 0;  /* whose position is not that of what comes */
     if (!session->port->allow_export) {
         /* Chosen weights must not carry a sample to the output, nor COMMIT's CRC tell the state. */
         od_private_clear(session->model);
@@ -42,5 +43,6 @@ od_outcome_t od_handle_reset_model(od_session_t *session, uint8_t *payload, uint
     session->model->reset();
     session->parameters_valid = true;
     session->scheduled = false;
+    session->counters.run = 0;
     return od_done(0);
 }

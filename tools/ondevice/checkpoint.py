@@ -1,8 +1,9 @@
 """Trained parameters in a file that belongs to one compiled model.
 
 An .npz without pickles: `format`, `model_id`, `step`, `names`, `scales` (the gradient
-scales' bytes), `parts` (JSON: the channels of parameters that are trained in part), `sha256`, and
-one array `parameter_0000`... a parameter, in the manifest's order, dtype and shape.
+scales' bytes), `parts` (JSON: the channels of parameters that are trained in part),
+`counters` (JSON: the position in the run, and the sums so far), `sha256`, and one array
+`parameter_0000`... a parameter, in the manifest's order, dtype and shape.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import UserError
+from ondevice.link.messages import Counters
 from ondevice_compiler.atomic_file import write_bytes_atomically
 
 CHECKPOINT_FORMAT = 1
@@ -39,6 +41,7 @@ class Checkpoint:
         arrays: One a parameter, little-endian, in the manifest's dtype and shape.
         scales: Gradient scales (``od_grad_scale_t[]``), to go on where this ended; may be empty.
         parts: Parameter trained in part -> its channels, as `part` in the manifest.
+        counters: The device's, without the run, where they are known: a run goes on from them.
     """
 
     model_id: str
@@ -47,6 +50,7 @@ class Checkpoint:
     arrays: tuple[NDArray[Any], ...]
     scales: bytes = b""
     parts: Mapping[str, Any] = field(default_factory=dict)
+    counters: Counters | None = None
 
     def parameter_bytes(self) -> list[bytes]:
         """Returns each parameter as the bytes that the device takes."""
@@ -54,7 +58,11 @@ class Checkpoint:
 
 
 def checkpoint_from_device(
-    manifest: dict[str, Any], step: int, parameters: Sequence[bytes], scales: bytes = b""
+    manifest: dict[str, Any],
+    step: int,
+    parameters: Sequence[bytes],
+    scales: bytes = b"",
+    counters: Counters | None = None,
 ) -> Checkpoint:
     """Gives the bytes read from a device their names, dtypes and shapes.
 
@@ -79,7 +87,10 @@ def checkpoint_from_device(
         arrays.append(flat.reshape(shape) if flat.size == int(np.prod(shape)) else flat)
     names = tuple(entry["name"] for entry in entries)
     parts = {entry["name"]: entry["part"] for entry in entries if "part" in entry}
-    return Checkpoint(str(manifest["model_id"]), step, names, tuple(arrays), scales, parts)
+    model_id = str(manifest["model_id"])
+    if counters is not None:
+        counters = replace(counters, run=0)  # equal runs leave equal files
+    return Checkpoint(model_id, step, names, tuple(arrays), scales, parts, counters)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -96,6 +107,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "names": np.array(checkpoint.names, dtype=np.str_),
         "scales": np.frombuffer(checkpoint.scales, dtype=np.uint8),
         "parts": np.str_(json.dumps(checkpoint.parts, sort_keys=True)),
+        "counters": np.str_(_counters_text(checkpoint.counters)),
         "sha256": np.str_(_digest(checkpoint)),
     }
     content.update({_key(i): array for i, array in enumerate(checkpoint.arrays)})
@@ -124,6 +136,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 arrays=tuple(file[_key(i)] for i in range(len(names))),
                 scales=file["scales"].tobytes(),
                 parts=json.loads(str(file["parts"])) if "parts" in file else {},
+                counters=_counters_of(str(file["counters"])) if "counters" in file else None,
             )
             digest = str(file["sha256"])
     except FileNotFoundError as error:
@@ -163,6 +176,14 @@ def _key(index: int) -> str:
     return f"parameter_{index:04d}"
 
 
+def _counters_text(counters: Counters | None) -> str:
+    return json.dumps(asdict(counters), sort_keys=True) if counters is not None else ""
+
+
+def _counters_of(text: str) -> Counters | None:
+    return Counters(**json.loads(text)) if text else None
+
+
 def _digest(checkpoint: Checkpoint) -> str:
     """Returns the SHA-256 of everything but the digest, in a fixed order."""
     digest = hashlib.sha256()
@@ -173,4 +194,5 @@ def _digest(checkpoint: Checkpoint) -> str:
     digest.update(checkpoint.scales)
     if checkpoint.parts:
         digest.update(json.dumps(checkpoint.parts, sort_keys=True).encode())
+    digest.update(_counters_text(checkpoint.counters).encode())
     return digest.hexdigest()

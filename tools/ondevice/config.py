@@ -59,11 +59,15 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """Where it is trained; without `board`, the simulated default, or whatever is at `port`."""
+    """Where it is trained; without `board`, the simulated default, or whatever is at `port`.
+
+    A lost link is opened again for at most `reconnect_s`; 0: never.
+    """
 
     board: str | None = None
     port: str | None = None
     flash: bool = False
+    reconnect_s: float = field(default=60.0, metadata={"minimum": 0.0, "maximum": 1e6})
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class TrainingSettings:
 
     `steps` and `epochs` exclude each other. The schedule's steps are updates: samples, divided by
     `accumulation_steps`. Without `learning_rate_step_every` there are three equal parts.
+
+    Where the loss is no number, or its mean exceeds `rollback_factor` times the best mean so far
+    (0: does not matter), training goes back to the best checkpoint at half the learning rate, at
+    most `rollbacks` times; see docs/reliability.md.
     """
 
     steps: int | None = field(default=None, metadata={"minimum": 1})
@@ -87,6 +95,8 @@ class TrainingSettings:
     learning_rate_step_factor: float = field(default=0.1, metadata={"minimum": 0.0, "maximum": 1.0})
     seed: int = field(default=0, metadata={"minimum": 0})
     checkpoint_every_steps: int | None = field(default=None, metadata={"minimum": 1})
+    rollback_factor: float = field(default=5.0, metadata={"minimum": 0.0, "maximum": 1e6})
+    rollbacks: int = field(default=3, metadata={"minimum": 0, "maximum": 50})
 
     def total_steps(self, samples: int) -> int:
         """Returns the number of training steps for a set of `samples`."""

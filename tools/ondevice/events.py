@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ondevice.link.messages import Counters
+
 Moment = Literal["before", "epoch", "after"]
+Origin = Literal["board", "host", "start"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Started:
     Attributes:
         counter: Unit of `StepTrained.count`: "instructions" (simulators), "cycles" (silicon),
             or "" where the device counts neither.
+        run: The run's id, 16 hexadecimal digits; the board keeps it with the position.
         planned_ram_bytes: All of the model's RAM, as the compiler planned it.
     """
 
@@ -29,6 +33,7 @@ class Started:
     seed: int
     counter: str
     planned_ram_bytes: int
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,83 @@ class StepTrained:
 
 
 @dataclass(frozen=True)
+class StepUnseen:
+    """One sample was trained on, but its result was lost with the link."""
+
+    step: int
+    epoch: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The link failed, or could not be opened again.
+
+    Attributes:
+        step: Steps done, as far as the host knows.
+        attempt: 1 for the failure itself; then one more with each try.
+        wait_s: Until the next try.
+        error: One line.
+    """
+
+    step: int
+    attempt: int
+    wait_s: float
+    error: str
+
+
+@dataclass(frozen=True)
+class WentOn:
+    """The run goes on after a lost link or a new start of the host.
+
+    Attributes:
+        step: Steps done of which the weights on the board know.
+        previous_step: Steps done, as far as the host knew.
+        origin: Whose state it is: the board's own, the host's, which was uploaded, or the run's
+            start.
+    """
+
+    step: int
+    previous_step: int
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """Training had diverged; it goes on from an earlier state at a lower learning rate.
+
+    Attributes:
+        step: Steps done of that state.
+        diverged_step: Where it was seen.
+        reason: Why.
+        origin: Whose state it is.
+        rate_scale: The learning rate is that of the schedule times this from now on.
+        rollbacks: How many times so far.
+    """
+
+    step: int
+    diverged_step: int
+    reason: str
+    origin: Origin
+    rate_scale: float
+    rollbacks: int
+
+
+@dataclass(frozen=True)
+class BoardCheckpoint:
+    """The board wrote its state to its own flash, or could not.
+
+    Attributes:
+        loss: Mean of the last samples, which tells the best checkpoint.
+        error: What the board said; empty where it is written.
+    """
+
+    step: int
+    loss: float
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """Accuracy over the held-out samples, measured on the device.
 
@@ -71,11 +153,16 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class ParametersRead:
-    """A usable state was read from the device: what a checkpoint is made of."""
+    """A usable state was read from the device: what a checkpoint is made of.
+
+    Attributes:
+        counters: Position in the run, and sums so far; None where unknown.
+    """
 
     step: int
     parameters: Sequence[bytes]
     scales: bytes = b""
+    counters: Counters | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +173,30 @@ class Ended:
     interrupted: bool
 
 
-Event = Started | StepTrained | Evaluated | ParametersRead | Ended
+Event = (
+    Started
+    | StepTrained
+    | StepUnseen
+    | Evaluated
+    | LinkLost
+    | WentOn
+    | RolledBack
+    | BoardCheckpoint
+    | ParametersRead
+    | Ended
+)
 
-_NAMES = {Started: "start", StepTrained: "step", Evaluated: "evaluate", Ended: "end"}
+_NAMES = {
+    Started: "start",
+    StepTrained: "step",
+    StepUnseen: "unseen",
+    Evaluated: "evaluate",
+    LinkLost: "link_lost",
+    WentOn: "went_on",
+    RolledBack: "rollback",
+    BoardCheckpoint: "board_checkpoint",
+    Ended: "end",
+}
 
 
 def event_record(event: Event) -> dict[str, Any] | None:

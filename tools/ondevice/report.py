@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.table import Table
 
 from ondevice.display import format_bytes
 from ondevice.link.messages import DeviceInfo
-from ondevice.train import TrainingOutcome, counter_unit
+from ondevice.outcome import TrainingOutcome
+from ondevice.training_device import counter_unit
 
 if TYPE_CHECKING:
     from ondevice.build import Firmware
@@ -44,6 +46,9 @@ def summarise(
         "board": info.board,
         "steps": outcome.steps,
         "interrupted": outcome.interrupted,
+        "reconnects": outcome.reconnects,
+        "rollbacks": outcome.rollbacks,
+        "steps_unseen": int(np.isnan(outcome.losses).sum()),
         "accuracy_before": outcome.before.accuracy if outcome.before else None,
         "accuracy_after": outcome.after.accuracy if outcome.after else None,
         "loss_before": outcome.before.loss if outcome.before else None,
@@ -94,6 +99,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             share = _percent(summary[f"gradients_{key}_share"])
             count = f"{summary[f'gradients_{key}']:,}"
             _row(table, f"gradients {name}", "", f"{count} ({share})" if share else count)
+    for name in ("reconnects", "rollbacks"):
+        _row(table, name, "", str(summary[name]) if summary[name] else "")
     return table
 
 

@@ -9,11 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ondevice.checkpoint import checkpoint_from_device, save_checkpoint
 from ondevice.config import Config, config_to_toml
 from ondevice.errors import UserError
-from ondevice.events import Ended, Evaluated, Event, ParametersRead, StepTrained, event_record
+from ondevice.events import (
+    Ended,
+    Evaluated,
+    Event,
+    ParametersRead,
+    RolledBack,
+    Started,
+    StepTrained,
+    StepUnseen,
+    WentOn,
+    event_record,
+)
+from ondevice.recorded_run import RecordedRun
+from ondevice.step_results import StepResults
 from ondevice_compiler.atomic_file import write_text_atomically
 
 
@@ -26,33 +40,43 @@ class RunFolder:
     Attributes:
         path: The folder.
         checkpoint: Path of the newest checkpoint, None before the first.
+
+    Args:
+        path: Exists.
+        manifest: Of the compiled model.
+        resumed: The run goes on in its folder; None: it begins.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], resumed: RecordedRun | None = None
+    ) -> None:
         self.path = path
         self.checkpoint: Path | None = None
         self._manifest = manifest
-        self._losses: list[float] = []
-        self._correct: list[bool] = []
+        self._results: StepResults | None = None
+        self._step = 0
         self._evaluations: list[Evaluated] = []
-        self._metrics = os.open(
-            path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
-        )
+        self._metrics = os.open(path / "metrics.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        if resumed is not None:
+            self._results, self._step = resumed.recorded.results.copy(), resumed.recorded.step
+            self._evaluations += resumed.evaluations
+            if resumed.recorded.state is not None:
+                self.checkpoint = path / "checkpoint.npz"
+            _drop_cut_line(self._metrics)
 
     def on_event(self, event: Event) -> None:
         """Records one event."""
         if isinstance(event, ParametersRead):
             path = self.path / "checkpoint.npz"
             checkpoint = checkpoint_from_device(
-                self._manifest, event.step, event.parameters, event.scales
+                self._manifest, event.step, event.parameters, event.scales, event.counters
             )
             save_checkpoint(path, checkpoint)
             self.checkpoint = path
-        elif isinstance(event, StepTrained):
-            self._losses.append(event.loss)
-            self._correct.append(event.correct)
         elif isinstance(event, Evaluated):
             self._evaluations.append(event)
+        else:
+            self._take_step(event)
         record = event_record(event)
         if record is not None:
             # One write a line: a killed process leaves whole lines.
@@ -64,9 +88,23 @@ class RunFolder:
         """Writes the run's figures as summary.json."""
         write_text_atomically(self.path / "summary.json", json.dumps(summary, indent=1) + "\n")
 
+    def _take_step(self, event: Event) -> None:
+        if isinstance(event, Started) and self._results is None:
+            self._results = StepResults.empty(event.total_steps)
+        elif self._results is None:
+            return
+        elif isinstance(event, StepTrained):
+            self._step = event.step
+            self._results.put(event.step, event.loss, event.correct, event.count)
+        elif isinstance(event, StepUnseen):
+            self._step = event.step
+        elif isinstance(event, WentOn | RolledBack):
+            self._step = event.step
+            self._results.forget_after(event.step)
+
     def draw(self) -> None:
-        """Draws curves.png from the steps so far; nothing where there are none."""
-        if not self._losses:
+        """Draws curves.png from the steps so far; nothing where none was seen."""
+        if self._results is None or np.isnan(self._results.losses[: self._step]).all():
             return
         # Matplotlib takes half a second to import: not for those who train without a folder.
         from ondevice.plot import write_curves
@@ -74,8 +112,8 @@ class RunFolder:
         manifest = self._manifest
         write_curves(
             self.path / "curves.png",
-            np.array(self._losses),
-            np.array(self._correct),
+            _filled(self._results.losses[: self._step]),
+            self._results.correct[: self._step],
             self._evaluations,
             f"{manifest['name']}, {manifest['dtype']}, update {manifest['scheme']['name']}",
         )
@@ -85,6 +123,19 @@ class RunFolder:
         if self._metrics >= 0:
             os.close(self._metrics)
             self._metrics = -1
+
+
+def _drop_cut_line(metrics: int) -> None:
+    """A computer that lost power may have left the last line without its end."""
+    size = os.fstat(metrics).st_size
+    content = os.pread(metrics, size, 0)
+    os.ftruncate(metrics, content.rfind(b"\n") + 1)
+
+
+def _filled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draws a line over the steps whose losses were lost with the link."""
+    steps, known = np.arange(len(losses)), ~np.isnan(losses)
+    return np.interp(steps, steps[known], losses[known])
 
 
 def create_run_folder(config: Config, manifest: dict[str, Any], now: datetime) -> RunFolder:

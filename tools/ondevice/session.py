@@ -12,14 +12,19 @@ from ondevice.budget import check_budget
 from ondevice.checkpoint import check_checkpoint, load_checkpoint
 from ondevice.compiled_model import ModelDirectory
 from ondevice.config import Config
+from ondevice.connection import Connection
 from ondevice.data import check_dataset
+from ondevice.errors import UserError
+from ondevice.evaluation import evaluate, pack_samples
 from ondevice.events import Evaluated, Event
-from ondevice.link.device import Device
+from ondevice.reconnect import Recovery
+from ondevice.recorded_run import RecordedRun
 from ondevice.report import summarise
-from ondevice.run_folder import create_run_folder
+from ondevice.run_folder import RunFolder, create_run_folder
 from ondevice.sources import Sources, compiled_model, load_sources
 from ondevice.target import board_budget, open_target, target_board
-from ondevice.train import check_firmware, evaluate, pack_samples, run_training
+from ondevice.train import run_training
+from ondevice.training_device import TrainingDevice, check_firmware
 
 if TYPE_CHECKING:
     from ondevice.boards import Board
@@ -88,6 +93,7 @@ def train_once(
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
     start_from: Path | None = None,
+    resumed: RecordedRun | None = None,
 ) -> RunResult:
     """Starts the board, trains on it, and writes the run folder.
 
@@ -99,6 +105,7 @@ def train_once(
         should_stop: Asked between steps.
         say: Takes lines for the person.
         start_from: A checkpoint to begin with, instead of the model's own parameters.
+        resumed: A run to go on with, instead of a new one.
 
     Raises:
         UserError: The board or the link failed; the run folder keeps the last good checkpoint.
@@ -106,14 +113,28 @@ def train_once(
     manifest = prepared.model.manifest
     if start_from is not None:
         check_checkpoint(start_from, load_checkpoint(start_from), manifest)
+    if resumed is not None:
+        _check_same(resumed, prepared)
     say(f"Starting {prepared.board.name if prepared.board else config.device.port} ...")
     target = open_target(config.device, prepared.board, prepared.model, build_root)
-    with target.device as device:
-        check_firmware(device, manifest)
+
+    def begin(device: TrainingDevice) -> None:
         device.reset_model()  # a real board may hold what an earlier run learnt
         if start_from is not None:
             restore(device, start_from, prepared.model)
-        folder = create_run_folder(config, manifest, datetime.now())
+
+    recovery = None
+    connection = Connection(target.device, target.open_again)
+    if target.open_again is not None:
+        recovery = Recovery(connection.reopen, begin, config.device.reconnect_s)
+    with connection:
+        device = target.device
+        check_firmware(device, manifest)
+        if resumed is not None:
+            folder = RunFolder(resumed.path, manifest, resumed)
+        else:
+            begin(device)
+            folder = create_run_folder(config, manifest, datetime.now())
         with closing(folder):
 
             def record(event: Event) -> None:
@@ -123,7 +144,14 @@ def train_once(
             begun_s = monotonic()
             try:
                 outcome = run_training(
-                    device, manifest, prepared.sources.data, config.training, record, should_stop
+                    device,
+                    manifest,
+                    prepared.sources.data,
+                    config.training,
+                    record,
+                    should_stop,
+                    recovery=recovery,
+                    recorded=resumed.recorded if resumed is not None else None,
                 )
             except BaseException:
                 if folder.checkpoint is not None:
@@ -134,6 +162,21 @@ def train_once(
             )
             folder.write_summary(summary)
     return RunResult(summary, folder.path, folder.checkpoint, outcome.interrupted)
+
+
+def _check_same(resumed: RecordedRun, prepared: Prepared) -> None:
+    """A run goes on with the model and the data that it was begun with."""
+    found, samples = str(prepared.model.manifest["model_id"]), len(prepared.sources.data.x)
+    if found != resumed.model_id:
+        raise UserError(
+            f"{resumed.path}: the run trains model {resumed.model_id}, but its config.toml gives "
+            f"{found} now: the model file, the board or the compiler has changed; begin it again"
+        )
+    if samples != resumed.samples:
+        raise UserError(
+            f"{resumed.path}: the run was begun on {resumed.samples} samples and its data file "
+            f"holds {samples} now; begin it again"
+        )
 
 
 def evaluate_once(
@@ -163,7 +206,7 @@ def evaluate_once(
         return evaluate(device, manifest, samples, should_stop=should_stop)
 
 
-def restore(device: Device, path: Path, model: ModelDirectory) -> None:
+def restore(device: TrainingDevice, path: Path, model: ModelDirectory) -> None:
     """Puts a checkpoint's parameters on the device.
 
     Raises:

@@ -1,6 +1,8 @@
 """The board that a configuration means: its budget, its firmware, and the way to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +28,13 @@ class OpenTarget:
     Attributes:
         device: To be closed by the caller.
         firmware: As built; None where a port is used and nothing was built.
+        open_again: Opens the port again (by the USB serial number, if it has another name now), or
+            starts the simulated board again; the device must be closed or abandoned. None: cannot.
     """
 
     device: Device
     firmware: "Firmware | None"
+    open_again: Callable[[], Device] | None = None
 
 
 def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | None":
@@ -111,10 +116,10 @@ def open_target(
         UserError: It cannot be built, flashed, started, opened or greeted.
     """
     firmware = None
-    transport: Transport
+    connect: Callable[[], Transport]
     if board is None:
         assert settings.port is not None  # target_board gives a board where there is no port
-        transport = SerialTransport(settings.port, DEFAULT_BAUD)
+        connect = _serial_port(settings.port, DEFAULT_BAUD)
     elif board.run == "serial":
         port = real_port(settings, board)
         if settings.flash:
@@ -122,15 +127,36 @@ def open_target(
 
             firmware = build_for(model, board, build_root)
             flash(firmware, board, port)
-        transport = SerialTransport(port, board.uart_baud)
+        connect = _serial_port(port, board.uart_baud)
     elif board.run == "renode":
         from ondevice.renode import start_renode
 
         firmware = build_for(model, board, build_root)
-        transport = start_renode(firmware.elf, board)
+        connect = partial(start_renode, firmware.elf, board)
     else:
         from ondevice.build import simulate_command
 
         firmware = build_for(model, board, build_root)
-        transport = ProcessTransport(simulate_command(firmware, board), name=board.name)
-    return OpenTarget(Device(transport, expected_abi=int(model.manifest["abi"])), firmware)
+        connect = partial(ProcessTransport, simulate_command(firmware, board), name=board.name)
+
+    def open_device() -> Device:
+        return Device(connect(), expected_abi=int(model.manifest["abi"]))
+
+    return OpenTarget(open_device(), firmware, open_device)
+
+
+def _serial_port(port: str, baud: int) -> Callable[[], Transport]:
+    """What opens the port, and opens it again where the system has given it another name."""
+    from ondevice.ports import list_ports, port_at
+
+    known = port_at(port)
+    serial_number = known.serial_number if known is not None else ""
+
+    def connect() -> Transport:
+        if serial_number and port_at(port) is None:
+            for other in list_ports():
+                if other.serial_number == serial_number:
+                    return SerialTransport(other.device, baud)
+        return SerialTransport(port, baud)
+
+    return connect

@@ -1,184 +1,52 @@
-"""The training loop: one sample a step, on the device. No display, no files: only events."""
+"""The training loop: one sample a step, on the device. No display, no files: only events.
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+Everything in it follows from the run's position, which the device keeps. So wherever the link
+fails, the loop asks the device that comes back where it is, and goes on from there.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from ondevice.config import TrainingSettings
 from ondevice.data import Dataset, check_dataset
-from ondevice.errors import UserError
-from ondevice.events import Ended, Evaluated, Event, Moment, ParametersRead, Started, StepTrained
+from ondevice.errors import DeviceError, LinkError, UserError
+from ondevice.evaluation import evaluate, pack_samples
+from ondevice.events import (
+    Ended,
+    Evaluated,
+    Event,
+    Moment,
+    Origin,
+    ParametersRead,
+    RolledBack,
+    Started,
+    StepTrained,
+    StepUnseen,
+    WentOn,
+)
 from ondevice.link.device import PAINT_A, PAINT_B
-from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
-from ondevice.schedule import Schedule, learning_rate_at
-from ondevice_compiler.samples import pack_label, pack_sample
+from ondevice.link.messages import Counters, Failure, MemoryUsage
+from ondevice.outcome import Recorded, TrainingOutcome
+from ondevice.position import new_run_id, order_array, run_name, updates_due
+from ondevice.reconnect import Reconnector, Recovery
+from ondevice.rollback import (
+    RATE_FACTOR,
+    WINDOW_STEPS,
+    Diverged,
+    DivergenceWatch,
+    KeptStates,
+    TrainingDivergedError,
+    mean_of_known,
+    uninformed_loss,
+)
+from ondevice.schedule import learning_rate_at
+from ondevice.step_results import StepResults
+from ondevice.training_device import TrainingDevice, check_firmware, counter_unit
 
 OnEvent = Callable[[Event], None]
-
-# Wall time of a simulator or of the host says nothing of the microcontroller.
-_COUNTER_UNITS = {CounterKind.INSTRUCTIONS: "instructions", CounterKind.CYCLES: "cycles"}
-
-
-class WrongFirmwareError(UserError):
-    """The device runs another model than the one to be trained."""
-
-
-class TrainingDevice(Protocol):
-    """The part of a device that the loop uses; `ondevice.link.device.Device` is one."""
-
-    @property
-    def info(self) -> DeviceInfo:
-        """What the board says of itself and its model."""
-
-    def write_input(self, data: bytes) -> None:
-        """Put one packed sample into the model's input."""
-
-    def write_label(self, data: bytes) -> None:
-        """Put one packed label into the model's label."""
-
-    def set_schedule(self, schedule: Schedule) -> None:
-        """Have the device compute the learning rate of each update."""
-
-    def train(self) -> StepResult:
-        """One forward, backward and update (or accumulation)."""
-
-    def evaluate(self) -> StepResult:
-        """Forward and loss only."""
-
-    def apply(self) -> object:
-        """Update from the accumulated gradient."""
-
-    def read_parameters(self) -> Sequence[bytes]:
-        """All trained parameters and optimiser state, in the manifest's order."""
-
-    def read_scales(self) -> bytes:
-        """The gradient scales; empty where there are none."""
-
-    def counters(self) -> Counters:
-        """Sums since `reset_counters`."""
-
-    def reset_counters(self) -> None:
-        """Set all counters to 0."""
-
-    def paint(self, pattern: int) -> None:
-        """Fill the arena and the unused stack with a pattern."""
-
-    def memory(self) -> MemoryUsage:
-        """Measure the memory touched since `paint`."""
-
-
-@dataclass(frozen=True)
-class TrainingOutcome:
-    """What a run gave.
-
-    Attributes:
-        before: Evaluation of the untouched model, None where not asked for or interrupted.
-        after: Evaluation after the last step, likewise.
-        steps: Training steps done.
-        losses: float64 [steps], each before its update.
-        correct: bool [steps], each before its update.
-        counts: int64 [steps], instructions or cycles; empty where the device counts neither.
-        parameters: As on the device at the end.
-        counters: The device's own, over the training steps.
-        memory: The most that training steps touched, on the device.
-        interrupted: The person stopped it.
-    """
-
-    before: Evaluated | None
-    after: Evaluated | None
-    steps: int
-    losses: NDArray[np.float64]
-    correct: NDArray[np.bool_]
-    counts: NDArray[np.int64]
-    parameters: Sequence[bytes]
-    counters: Counters
-    memory: MemoryUsage
-    interrupted: bool
-
-
-def check_firmware(device: TrainingDevice, manifest: dict[str, Any]) -> None:
-    """Checks that the device runs the model of the manifest.
-
-    Raises:
-        WrongFirmwareError: It runs another one; the message says which command flashes it.
-    """
-    if device.info.model_id != manifest["model_id"]:
-        raise WrongFirmwareError(
-            f"the {device.info.board} board runs model {device.info.model!r} "
-            f"({device.info.model_id}), but these settings give {manifest['name']!r} "
-            f"({manifest['model_id']}); put it on the board with --flash, or with "
-            "`ondevice flash` and the same options"
-        )
-
-
-def counter_unit(info: DeviceInfo) -> str:
-    """Returns the unit of a step's count: "instructions", "cycles" or ""."""
-    return _COUNTER_UNITS.get(info.counter, "")
-
-
-def sample_order(samples: int, total_steps: int, seed: int) -> Iterator[tuple[int, int]]:
-    """Yields (epoch from 1, sample index): each epoch a new permutation from one seeded generator.
-
-    The order depends on `samples` and `seed` only, so a longer run begins like a shorter one.
-    """
-    generator = np.random.default_rng(seed)
-    step = 0
-    epoch = 0
-    while step < total_steps:
-        epoch += 1
-        for sample in generator.permutation(samples)[: total_steps - step]:
-            step += 1
-            yield epoch, int(sample)
-
-
-def evaluate(
-    device: TrainingDevice,
-    manifest: dict[str, Any],
-    samples: Sequence[tuple[bytes, bytes]],
-    moment: Moment = "after",
-    step: int = 0,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Evaluated | None:
-    """Measures accuracy and loss on the device.
-
-    Args:
-        device: Running the manifest's model.
-        manifest: Of the compiled model.
-        samples: Packed by `pack_samples`; at least one.
-        moment: Goes into the result.
-        step: Goes into the result.
-        should_stop: Asked before each sample.
-
-    Returns:
-        The measurement, or None where it was stopped.
-    """
-    correct = 0
-    loss = 0.0
-    for sample, label in samples:
-        if should_stop():
-            return None
-        device.write_input(sample)
-        device.write_label(label)
-        result = device.evaluate()
-        correct += result.correct
-        loss += result.loss
-    has_right_answers = manifest["label"]["kind"] != "vector"
-    accuracy = correct / len(samples) if has_right_answers else None
-    return Evaluated(moment, step, len(samples), correct, accuracy, loss / len(samples))
-
-
-def pack_samples(
-    manifest: dict[str, Any], x: NDArray[np.float32], y: NDArray[Any]
-) -> list[tuple[bytes, bytes]]:
-    """Packs samples [n, ...sample shape] and labels [n] into the bytes that the device takes."""
-    shaped = x.reshape(len(x), *manifest["input"]["source_shape"][1:])
-    return [
-        (pack_sample(manifest, sample), pack_label(manifest, label))
-        for sample, label in zip(shaped, y, strict=True)
-    ]
 
 
 def run_training(
@@ -189,6 +57,8 @@ def run_training(
     on_event: OnEvent = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     evaluate_each_epoch: bool = False,
+    recovery: Recovery | None = None,
+    recorded: Recorded | None = None,
 ) -> TrainingOutcome:
     """Evaluates, trains one sample a step, evaluates again; leaves the result on the device.
 
@@ -201,6 +71,9 @@ def run_training(
         should_stop: Asked between steps; True ends the run after the current step, with the
             parameters read.
         evaluate_each_epoch: Also measures after every epoch but the last.
+        recovery: How to go on where the link fails; None: the run ends with the error.
+        recorded: A run that goes on: at the device's position if it is in this run, else from the
+            host's state, else (with `recovery`) from the start.
 
     Returns:
         What the run gave, on the device's own figures.
@@ -208,114 +81,293 @@ def run_training(
     Raises:
         WrongFirmwareError: The device runs another model.
         DataError: The data does not fit the model.
+        TrainingDivergedError: It diverged once more than the settings allow.
         UserError: The link broke or the device failed; the last `ParametersRead` is still good.
     """
     check_firmware(device, manifest)
     check_dataset(data, manifest)
-    total_steps = settings.total_steps(len(data.x))
-    accumulation_steps = int(manifest["optimizer"].get("accumulation_steps", 1))
-    checkpoint_every_steps = settings.checkpoint_every_steps or len(data.x)
-    counts_something = counter_unit(device.info) != ""
-    on_event(_started(device, manifest, data, settings, total_steps))
+    run = _Run(manifest, data, settings, on_event, should_stop, evaluate_each_epoch, recovery)
+    return run.until_its_end(device, recorded)
 
-    training = pack_samples(manifest, data.x, data.y)
-    testing = pack_samples(manifest, data.x_test, data.y_test)
-    losses = np.zeros(total_steps)
-    correct = np.zeros(total_steps, dtype=np.bool_)
-    counts = np.zeros(total_steps if counts_something else 0, dtype=np.int64)
 
-    before = evaluate(device, manifest, testing, "before", 0, should_stop)
-    if before is not None:
-        on_event(before)
+class _Run:
+    """A run on a device that may be exchanged for another one in the middle."""
 
-    schedule = settings.schedule(total_steps, accumulation_steps)
-    device.set_schedule(schedule)
-    device.reset_counters()
-    device.paint(PAINT_A)
-    memory = MemoryUsage(0, 0)
-    step = 0
-    previous_epoch = 1
-    for epoch, chosen in sample_order(len(data.x), total_steps, settings.seed):
-        if should_stop():
-            break
-        if evaluate_each_epoch and epoch != previous_epoch:
-            measured = evaluate(device, manifest, testing, "epoch", step, should_stop)
-            if measured is None:
-                break
-            on_event(measured)
-        previous_epoch = epoch
-        learning_rate = learning_rate_at(schedule, step // accumulation_steps)
-        sample, label = training[chosen]
-        device.write_input(sample)
-        device.write_label(label)
-        result = device.train()
-        step += 1
-        if accumulation_steps > 1 and (step % accumulation_steps == 0 or step == total_steps):
-            device.apply()
-        losses[step - 1] = result.loss
-        correct[step - 1] = result.correct
-        if counts_something:
-            counts[step - 1] = result.count
-        count = result.count if counts_something else None
-        on_event(
-            StepTrained(step, epoch, chosen, learning_rate, result.loss, result.correct, count)
+    def __init__(
+        self,
+        manifest: dict[str, Any],
+        data: Dataset,
+        settings: TrainingSettings,
+        on_event: OnEvent,
+        should_stop: Callable[[], bool],
+        evaluate_each_epoch: bool,
+        recovery: Recovery | None,
+    ) -> None:
+        self._manifest, self._settings, self._on_event = manifest, settings, on_event
+        self._should_stop, self._evaluate_each_epoch = should_stop, evaluate_each_epoch
+        self._begin_again = recovery.begin if recovery is not None else None
+        self._samples, self._test_samples = len(data.x), len(data.x_test)
+        self._training = pack_samples(manifest, data.x, data.y)
+        self._testing = pack_samples(manifest, data.x_test, data.y_test)
+        self._total = settings.total_steps(len(data.x))
+        self._order = order_array(len(data.x), self._total, settings.seed)
+        self._accumulation = int(manifest["optimizer"].get("accumulation_steps", 1))
+        self._schedule = settings.schedule(self._total, self._accumulation)
+        self._checkpoint_every = settings.checkpoint_every_steps or len(data.x)
+        factor = settings.rollback_factor if settings.rollbacks else 0.0
+        self._watch = DivergenceWatch(factor, uninformed_loss(manifest))
+        self._reconnector = Reconnector(recovery, on_event, should_stop)
+        self._states = KeptStates()
+        self._memory = MemoryUsage(0, 0)
+        self._run = new_run_id()
+        self._step, self._updates = 0, 0
+        self._results = StepResults.empty(self._total)
+        self._before: Evaluated | None = None
+        self._rate_scale, self._rollbacks = 1.0, 0
+
+    def until_its_end(self, device: TrainingDevice, recorded: Recorded | None) -> TrainingOutcome:
+        self._device = device
+        todo: Callable[[], None] = self._begin
+        if recorded is not None:
+            self._run, self._step, self._before = recorded.run, recorded.step, recorded.before
+            self._results, self._states.last = recorded.results, recorded.state
+            self._rate_scale, self._rollbacks = recorded.rate_scale, recorded.rollbacks
+            todo = self._go_on
+        self._on_event(self._started())
+        while True:
+            try:
+                todo()
+                todo = self._go_on
+                self._train()
+                return self._finish()
+            except Diverged as trouble:
+                todo = self._diverged(trouble)
+            except LinkError as error:
+                self._device = self._reconnector.reopen(error, self._step)
+                check_firmware(self._device, self._manifest)
+                if todo == self._begin:
+                    todo = self._go_on
+
+    def _begin(self) -> None:
+        """The device is in the state to start from."""
+        self._before = self._before or self._evaluate("before")
+        self._device.reset_counters(self._run)
+        self._place(Counters(0, 0, 0, 0.0, 0, 0, self._run, 0))
+
+    def _go_on(self) -> None:
+        """Finds where the run is: on the board, or here; whichever is further."""
+        previous, state = self._step, self._states.last
+        counters = self._device.counters()
+        origin: Origin = "board"
+        if counters.run != self._run or (state is not None and state.step > counters.trained):
+            if state is not None:
+                counters, origin = self._upload(state), "host"
+            elif self._begin_again is not None:
+                self._begin_again(self._device)
+                self._begin()
+                self._on_event(WentOn(0, previous, "start"))
+                return
+            else:
+                raise UserError(
+                    f"the {self._device.info.board} board holds nothing of run "
+                    f"{run_name(self._run)}, and there is no checkpoint of it here; start again"
+                )
+        if counters.trained > self._total:
+            raise UserError(
+                f"the {self._device.info.board} board has trained {counters.trained} samples in "
+                f"this run of {self._total} steps; resume it with the settings it was begun with"
+            )
+        self._place(counters)
+        self._on_event(WentOn(counters.trained, previous, origin))
+        for step in range(previous + 1, counters.trained + 1):
+            self._results.put(step, float("nan"), False, None)
+            epoch = (step - 1) // self._samples + 1
+            self._on_event(StepUnseen(step, epoch, int(self._order[step - 1])))
+
+    def _upload(self, state: ParametersRead) -> Counters:
+        counters = state.counters
+        if counters is None:
+            updates = updates_due(state.step, self._total, self._accumulation)
+            counters = Counters(state.step, 0, 0, 0.0, 0, 0, self._run, updates)
+        self._device.write_parameters(state.parameters, state.scales or None)
+        self._device.set_counters(counters)
+        return counters
+
+    def _place(self, counters: Counters) -> None:
+        """The device is there: goes on from there."""
+        rate = self._settings.learning_rate * self._rate_scale
+        self._schedule = replace(self._schedule, learning_rate=rate)
+        self._device.set_schedule(self._schedule, counters.updates)
+        self._paint(PAINT_A)
+        if counters.trained < self._step:
+            self._results.forget_after(counters.trained)
+            self._watch.forget()
+        self._step, self._updates = counters.trained, counters.updates
+        self._measure_at = (self._step + self._total) // 2
+
+    def _paint(self, pattern: int) -> None:
+        self._device.paint(pattern)
+        self._pattern = pattern
+
+    def _train(self) -> None:
+        while True:
+            if self._updates < updates_due(self._step, self._total, self._accumulation):
+                with self._numeric_failure_is_divergence():
+                    self._device.apply()
+                self._updates += 1
+            if self._step == self._total or self._should_stop():
+                return
+            if self._step % self._checkpoint_every == 0 and not self._states.has(self._step):
+                self._keep_state()
+            epoch_ends = self._step > 0 and self._step % self._samples == 0
+            if self._evaluate_each_epoch and epoch_ends and self._evaluate("epoch") is None:
+                return
+            self._train_one()
+            if self._pattern == PAINT_A and self._step >= self._measure_at:
+                self._measure_memory()
+                self._paint(PAINT_B)  # finds the bytes whose value was PAINT_A itself
+
+    def _train_one(self) -> None:
+        chosen = int(self._order[self._step])
+        sample, label = self._training[chosen]
+        rate = learning_rate_at(self._schedule, self._updates)
+        self._device.write_input(sample)
+        self._device.write_label(label)
+        with self._numeric_failure_is_divergence():
+            result = self._device.train()
+        self._step += 1
+        self._updates += self._accumulation == 1
+        count = result.count if counter_unit(self._device.info) else None
+        self._results.put(self._step, result.loss, result.correct, count)
+        epoch = (self._step - 1) // self._samples + 1
+        self._on_event(
+            StepTrained(self._step, epoch, chosen, rate, result.loss, result.correct, count)
         )
-        if step == total_steps // 2:
-            memory = device.memory()
-            device.paint(PAINT_B)  # finds the bytes whose value was PAINT_A itself
-        if step % checkpoint_every_steps == 0 and step < total_steps:
-            on_event(ParametersRead(step, tuple(device.read_parameters()), device.read_scales()))
+        if trouble := self._watch.add(result.loss):
+            raise Diverged(self._step, trouble)
 
-    memory = _larger(memory, device.memory())
-    counters = device.counters()
-    parameters = tuple(device.read_parameters())
-    on_event(ParametersRead(step, parameters, device.read_scales()))
-    after = None
-    if step == total_steps:
-        after = evaluate(device, manifest, testing, "after", step, should_stop)
-    if after is not None:
-        on_event(after)
-    interrupted = after is None
-    on_event(Ended(step, interrupted))
-    return TrainingOutcome(
-        before=before,
-        after=after,
-        steps=step,
-        losses=losses[:step],
-        correct=correct[:step],
-        counts=counts[:step],
-        parameters=parameters,
-        counters=counters,
-        memory=memory,
-        interrupted=interrupted,
-    )
+    def _finish(self) -> TrainingOutcome:
+        self._measure_memory()
+        counters = self._device.counters()
+        state = self._keep_state()
+        after = self._evaluate("after") if self._step == self._total else None
+        self._on_event(Ended(self._step, after is None))
+        return TrainingOutcome(
+            before=self._before,
+            after=after,
+            steps=self._step,
+            losses=self._results.losses[: self._step],
+            correct=self._results.correct[: self._step],
+            counts=self._results.known_counts(),
+            parameters=state.parameters,
+            counters=counters,
+            memory=self._memory,
+            interrupted=after is None,
+            reconnects=self._reconnector.count,
+            rollbacks=self._rollbacks,
+        )
+
+    def _evaluate(self, moment: Moment) -> Evaluated | None:
+        def measure() -> Evaluated | None:
+            return evaluate(
+                self._device, self._manifest, self._testing, moment, self._step, self._should_stop
+            )
+
+        if moment == "before":
+            measured = measure()
+        else:
+            with self._numeric_failure_is_divergence():
+                measured = measure()
+        if measured is not None:
+            self._on_event(measured)
+        return measured
+
+    def _keep_state(self) -> ParametersRead:
+        """Reads the state of the device, which also keeps it where it can."""
+        parameters, scales = tuple(self._device.read_parameters()), self._device.read_scales()
+        state = ParametersRead(self._step, parameters, scales, self._device.counters())
+        self._states.keep(state, self._recent_loss())
+        self._on_event(state)
+        return state
+
+    def _recent_loss(self) -> float:
+        return mean_of_known(self._results.losses[max(0, self._step - WINDOW_STEPS) : self._step])
+
+    def _measure_memory(self) -> None:
+        self._memory = _larger(self._memory, self._device.memory())
+
+    @contextmanager
+    def _numeric_failure_is_divergence(self) -> Iterator[None]:
+        try:
+            yield
+        except DeviceError as error:
+            if error.code != Failure.NUMERIC or self._settings.rollbacks == 0:
+                raise
+            raise Diverged(self._step + 1, "the loss is not a finite number") from error
+
+    def _diverged(self, trouble: Diverged) -> Callable[[], None]:
+        """Returns what to do about it.
+
+        Raises:
+            TrainingDivergedError: There is nothing more to do.
+        """
+        self._states.diverged_at(trouble.step)
+        if self._rollbacks >= self._settings.rollbacks:
+            if self._states.best is not None:
+                self._on_event(self._states.best)  # what is left behind should be usable
+            rate = self._settings.learning_rate * self._rate_scale
+            raise TrainingDivergedError(
+                f"training diverged at step {trouble.step}, after {self._rollbacks} rollbacks and "
+                f"at a learning rate of {rate:g}: {trouble.reason}; lower --lr, or look for bad "
+                "values in the data"
+            )
+        self._rollbacks += 1
+        self._rate_scale *= RATE_FACTOR
+        return partial(self._roll_back, trouble)
+
+    def _roll_back(self, trouble: Diverged) -> None:
+        """Goes back to the best state, at the learning rate that `_diverged` has lowered."""
+        origin: Origin = "host"
+        if self._states.best is not None:
+            self._place(self._upload(self._states.best))
+        elif self._begin_again is not None:
+            origin = "start"
+            self._begin_again(self._device)
+            self._begin()
+        else:
+            raise UserError(
+                f"training diverged at step {trouble.step} ({trouble.reason}), before a first "
+                "checkpoint; lower --lr, or look for bad values in the data"
+            )
+        self._states.went_back_to(self._step)
+        self._on_event(
+            RolledBack(
+                self._step, trouble.step, trouble.reason, origin, self._rate_scale, self._rollbacks
+            )
+        )
+        self._keep_state()  # so that nobody goes on from a newer one
+
+    def _started(self) -> Started:
+        manifest, settings = self._manifest, self._settings
+        return Started(
+            model_id=str(manifest["model_id"]),
+            model=str(manifest["name"]),
+            board=self._device.info.board,
+            dtype=str(manifest["dtype"]),
+            scheme=str(manifest["scheme"]["name"]),
+            samples=self._samples,
+            test_samples=self._test_samples,
+            total_steps=self._total,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            counter=counter_unit(self._device.info),
+            planned_ram_bytes=int(manifest["memory"]["ram_bytes"]),
+            run=run_name(self._run),
+        )
 
 
 def _larger(first: MemoryUsage, second: MemoryUsage) -> MemoryUsage:
     return MemoryUsage(
         max(first.arena_high_water_bytes, second.arena_high_water_bytes),
         max(first.stack_high_water_bytes, second.stack_high_water_bytes),
-    )
-
-
-def _started(
-    device: TrainingDevice,
-    manifest: dict[str, Any],
-    data: Dataset,
-    settings: TrainingSettings,
-    total_steps: int,
-) -> Started:
-    return Started(
-        model_id=str(manifest["model_id"]),
-        model=str(manifest["name"]),
-        board=device.info.board,
-        dtype=str(manifest["dtype"]),
-        scheme=str(manifest["scheme"]["name"]),
-        samples=len(data.x),
-        test_samples=len(data.x_test),
-        total_steps=total_steps,
-        learning_rate=settings.learning_rate,
-        seed=settings.seed,
-        counter=counter_unit(device.info),
-        planned_ram_bytes=int(manifest["memory"]["ram_bytes"]),
     )

@@ -330,6 +330,11 @@ class Device:
         """Erase all checkpoints from the board's flash, also those of other models."""
         self._channel.request(Request.CHECKPOINT_ERASE, computes=True)
 
+    def abandon(self) -> None:
+        """Close the transport without a word: the link has failed, and nobody listens."""
+        self._closed = True
+        self._transport.close()
+
     def close(self) -> None:
         """Say BYE, which ends a simulated board, and close the transport."""
         if self._closed:

@@ -11,8 +11,10 @@ import numpy as np
 from ondevice.config import TrainingSettings
 from ondevice.data import Dataset
 from ondevice.errors import UserError
+from ondevice.evaluation import pack_samples
 from ondevice.link.device import Device
-from ondevice.train import check_firmware, counter_unit, pack_samples, sample_order
+from ondevice.position import sample_order
+from ondevice.training_device import check_firmware, counter_unit
 
 COUNTER_MODULUS = 2**32
 

@@ -240,6 +240,7 @@ class Bench:
             learning_rate=rate,
             seed=seed,
             checkpoint_every_steps=NEVER,
+            rollbacks=0,
         )
 
     def _finished(
