@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,9 @@ import numpy as np
 import pytest
 
 from ondevice import demo
+from ondevice.boards import load_board
 from ondevice.checkpoint import load_checkpoint
+from ondevice.doctor.self_test import run_self_test
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "tests"
@@ -104,6 +108,16 @@ def test_the_robot_suite_trains_a_board_in_what_stands_in_for_renode(tmp_path: P
 
 def demo_model_id() -> str:
     return str(json.loads((trained("host")[0] / "manifest.json").read_text())["model_id"])
+
+
+def test_the_doctors_self_test_trains_one_step_and_leaves_nothing() -> None:
+    trained("host")
+    before = set(Path(tempfile.gettempdir()).glob("ondevice-doctor-*"))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    check = run_self_test(load_board("host"), BUILD / worker)
+    assert check.ok, check.text
+    assert re.fullmatch(r"loss \d+\.\d{3} before, \d+\.\d{3} after", check.text)
+    assert set(Path(tempfile.gettempdir()).glob("ondevice-doctor-*")) <= before
 
 
 def test_fifty_steps_change_the_weights_and_lower_the_loss() -> None:

@@ -14,6 +14,7 @@ from ondevice.budget import budget_lines, check_budget
 from ondevice.compiled_model import load_model_directory, run_compiler
 from ondevice.config import load_config
 from ondevice.display import TrainingDisplay, format_bytes, format_evaluation
+from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
 from ondevice.events import Event
 from ondevice.info import describe
@@ -364,6 +365,12 @@ app.command(
 
 
 app.command(epilog="Example:\n\n  ondevice tune-worker --tracker 192.168.1.5:9190")(tune_worker)
+
+
+app.command(
+    epilog="Examples:\n\n  ondevice doctor\n\n  ondevice doctor --board nucleo_f446re\n\n"
+    "  ondevice doctor --run"
+)(doctor)
 
 
 @app.command()

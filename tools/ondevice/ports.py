@@ -13,7 +13,7 @@ from ondevice.disks import Disk, disk_of_usb_device
 from ondevice.errors import UserError
 
 # UM2448 and ST's udev rules; a generation has several ids, by what interfaces it shows.
-_PROBES = {
+PROBES = {
     "0483:374b": "ST-LINK/V2-1",
     "0483:3752": "ST-LINK/V2-1",
     "0483:374e": "STLINK-V3",
@@ -51,7 +51,7 @@ class Port:
     @property
     def probe(self) -> str:
         """Generation of the ST-LINK; empty: it is none."""
-        return _PROBES.get(self.usb_id, "")
+        return PROBES.get(self.usb_id, "")
 
     @property
     def place(self) -> str:
@@ -147,8 +147,8 @@ def _kind(port: Port) -> str:
 def _boards_behind(usb_id: str, disk: Disk | None, boards: Sequence[Board]) -> tuple[str, ...]:
     if not usb_id:
         return ()
-    if disk is not None and usb_id in _PROBES:
+    if disk is not None and usb_id in PROBES:
         return tuple(board.name for board in boards if disk.label in board.mount_labels)
-    probe = _PROBES.get(usb_id, usb_id)
+    probe = PROBES.get(usb_id, usb_id)
     same = (board for board in boards if board.usb_id)
-    return tuple(b.name for b in same if _PROBES.get(b.usb_id.lower(), b.usb_id.lower()) == probe)
+    return tuple(b.name for b in same if PROBES.get(b.usb_id.lower(), b.usb_id.lower()) == probe)

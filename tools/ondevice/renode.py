@@ -13,7 +13,7 @@ from ondevice.errors import UserError
 from ondevice.link.socket_transport import SocketTransport, free_port
 from ondevice.places import data_folder
 
-_GET = "get it from renode.io (a portable package needs no installation) and put it on PATH"
+GET_RENODE = "get it from renode.io (a portable package needs no installation) and put it on PATH"
 
 
 class RenodeError(UserError):
@@ -40,7 +40,7 @@ def renode_command(elf: Path, board: Board, uart_port: int) -> list[str]:
     program = shutil.which("renode")
     if program is None:
         raise RenodeError(
-            f"board {board.name!r} runs in Renode, which is not installed: {_GET}; "
+            f"board {board.name!r} runs in Renode, which is not installed: {GET_RENODE}; "
             f"without it, take another simulated board (see `ondevice boards`)"
         )
     return [
