@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import configparser
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
+from ondevice.board_values import parse_pin, parse_sectors, sector_starts
 from ondevice.errors import UserError
 from ondevice.places import data_folder
 
 ALLOWED = {
     "run": ("host", "qemu", "renode", "serial"),
-    "driver": ("posix", "stm32f4", "mps2", "nrf51"),
-    "uart": ("stdio", "usart1", "usart2", "cmsdk", "nrf51"),
+    "driver": (
+        *("posix", "mps2", "nrf51"),
+        *("stm32f4", "stm32f7", "stm32g0", "stm32h7", "stm32l4", "stm32u5"),
+    ),
+    "uart": ("stdio", "usart1", "usart2", "usart3", "cmsdk", "nrf51"),
     "counter": ("none", "tim2", "dualtimer", "systemcounter", "nrf51timer", "dwt"),
 }
+_Value = TypeVar("_Value")
 IN_FILE = ("host", "qemu")  # how boards run whose flash for checkpoints is a file
 UNIT_BYTES = (1, 2, 4, 8, 16, 32)
 _SIMD = {"cortex-m0": "none", "cortex-m0plus": "none", "cortex-m3": "none", "cortex-m55": "mve"}
@@ -45,10 +52,13 @@ class Board:
             may leave it out.
         storage_bank_bytes: Of each bank: one or several whole sectors; 0: no checkpoints.
         storage_unit_bytes: What this flash programs at once.
+        flash_sectors: What the flash erases at once, as counts and sizes: "4x16K,1x64K,3x128K".
         uart: Which UART the link uses.
         uart_baud: Its rate.
         uart_origin: First address of its registers; 0 where the driver knows it.
         uart_interrupt: Its number in the vector table; 0 where the driver polls.
+        uart_tx, uart_rx: Its pins, as PA2; empty where nothing is to be set up.
+        uart_alternate: Number of the pins' alternate function.
         counter: What counts instructions or cycles.
         counter_origin: As `uart_origin`.
         watchdog_origin: As `uart_origin`.
@@ -78,10 +88,14 @@ class Board:
     storage_origin: int = 0
     storage_bank_bytes: int = 0
     storage_unit_bytes: int = 0
+    flash_sectors: str = ""
     uart: str = "stdio"
     uart_baud: int = 115200
     uart_origin: int = 0
     uart_interrupt: int = 0
+    uart_tx: str = ""
+    uart_rx: str = ""
+    uart_alternate: int = 0
     counter: str = "none"
     counter_origin: int = 0
     watchdog_origin: int = 0
@@ -176,6 +190,9 @@ def _board(name: str, section: dict[str, str], source: str) -> Board:
                 raise BoardError(f"{source}: key {key!r} is missing; only the host needs none")
     board = Board(name=name, **values)  # type: ignore[arg-type]
     _check_storage(board, source)
+    _check_sectors(board, source)
+    for key in ("uart_tx", "uart_rx"):
+        _parse(parse_pin, key, getattr(board, key), source)
     return board
 
 
@@ -203,6 +220,37 @@ def _check_storage(board: Board, source: str) -> None:
             f"{source}: storage_origin = {origin:#x}; allowed: {first + 1:#x} to {last:#x}; then "
             f"two banks of {bank} B fit the flash behind it"
         )
+
+
+def _check_sectors(board: Board, source: str) -> None:
+    sectors = _parse(parse_sectors, "flash_sectors", board.flash_sectors, source)
+    if sectors is None:
+        return
+    starts = sector_starts(sectors)
+    if starts[-1] != board.flash_bytes:
+        raise BoardError(
+            f"{source}: flash_sectors = {board.flash_sectors!r}, {starts[-1]} B in all; allowed: "
+            f"the {board.flash_bytes} of flash_bytes"
+        )
+    if board.storage_bank_bytes == 0:
+        return
+    first = board.storage_origin - board.flash_origin
+    for start in (first + bank * board.storage_bank_bytes for bank in range(3)):
+        if start not in starts:
+            raise BoardError(
+                f"{source}: storage_origin = {board.storage_origin:#x} with banks of "
+                f"{board.storage_bank_bytes} B; allowed: banks of whole sectors, and none starts "
+                f"at {board.flash_origin + start:#x}"
+            )
+
+
+def _parse(parse: Callable[[str], _Value], key: str, text: str, source: str) -> _Value | None:
+    if not text:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise BoardError(f"{source}: {key} = {text!r}; allowed: {error}") from None
 
 
 def _integer(text: str, key: str, source: str) -> int:

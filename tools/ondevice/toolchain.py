@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ondevice.board_values import parse_pin, parse_sectors
 from ondevice.boards import IN_FILE, Board
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
@@ -64,4 +65,29 @@ def definitions(board: Board, allow_export: bool | None = None) -> dict[str, str
         "OD_COUNTER_ORIGIN": f"{board.counter_origin:#x}u",
         "OD_WATCHDOG_ORIGIN": f"{board.watchdog_origin:#x}u",
         "OD_WATCHDOG_HZ": f"{board.watchdog_hz}u",
+        **_pins(board),
+        **_sectors(board),
+    }
+
+
+def _pins(board: Board) -> dict[str, str]:
+    if not board.uart_tx or not board.uart_rx:
+        return {}
+    send, receive = parse_pin(board.uart_tx), parse_pin(board.uart_rx)
+    return {
+        "OD_UART_TX_PORT": f"{send.port}u",
+        "OD_UART_TX_PIN": f"{send.number}u",
+        "OD_UART_RX_PORT": f"{receive.port}u",
+        "OD_UART_RX_PIN": f"{receive.number}u",
+        "OD_UART_ALTERNATE": f"{board.uart_alternate}u",
+    }
+
+
+def _sectors(board: Board) -> dict[str, str]:
+    if not board.flash_sectors:
+        return {}
+    groups = parse_sectors(board.flash_sectors)
+    return {
+        "OD_FLASH_ORIGIN": f"{board.flash_origin:#x}u",
+        "OD_FLASH_SECTORS": ",".join(f"{{{group.count}u,{group.bytes}u}}" for group in groups),
     }

@@ -21,6 +21,7 @@ try:
 except UserError as error:
     sys.exit(f"Error: {error}")
 host = board.run == "host"
+family = board.driver.startswith("stm32")
 
 model = Path(os.environ.get("ONDEVICE_MODEL_DIR", root / "build" / name / "model"))
 if not (model / "model.c").is_file():
@@ -44,13 +45,19 @@ env.Replace(
     SRC_FILTER=[
         "+<*.c>",
         f"+<{board.driver}/*.c>",
+        *(["+<stm32/*.c>"] if family else []),
         *([] if host else ["+<cortex_m/*.c>"]),
     ],
 )
 env.Append(
     CFLAGS=["-std=c99"],
     CCFLAGS=[*machine, *CODE, *WARNINGS],
-    CPPPATH=[str(root / "runtime" / "include"), str(root / "firmware" / "src"), str(model)],
+    CPPPATH=[
+        str(root / "runtime" / "include"),
+        str(root / "firmware" / "src"),
+        *([str(root / "firmware" / "src" / board.driver)] if family else []),
+        str(model),
+    ],
     CPPDEFINES=[
         ("OD_BOARD_NAME", env.StringifyMacro(board.firmware_name)),
         *definitions(board).items(),

@@ -1,0 +1,114 @@
+/* STM32L476: the registers that the drivers use (RM0351). */
+#ifndef ONDEVICE_FIRMWARE_CHIP_H
+#define ONDEVICE_FIRMWARE_CHIP_H
+
+#include "cortex_m/registers.h"
+
+#define RCC_CR REGISTER(0x40021000u)
+#define RCC_CR_HSION (1u << 8)
+#define RCC_CR_HSIRDY (1u << 10)
+#define RCC_CR_PLLON (1u << 24)
+#define RCC_CR_PLLRDY (1u << 25)
+#define RCC_CFGR REGISTER(0x40021008u)
+#define RCC_CFGR_SW (3u << 0)
+#define RCC_CFGR_SW_HSI (1u << 0)
+#define RCC_CFGR_SW_PLL (3u << 0)
+#define RCC_CFGR_SWS (3u << 2)
+#define RCC_CFGR_SWS_HSI (1u << 2)
+#define RCC_CFGR_SWS_PLL (3u << 2)
+#define RCC_PLLCFGR REGISTER(0x4002100Cu)
+#define RCC_PLLCFGR_PLLSRC_HSI (2u << 0)
+#define RCC_PLLCFGR_PLLM_1 (0u << 4)
+#define RCC_PLLCFGR_PLLN_10 (10u << 8)
+#define RCC_PLLCFGR_PLLREN (1u << 24)
+#define RCC_PLLCFGR_PLLR_2 (0u << 25)
+#define RCC_AHB2ENR REGISTER(0x4002104Cu)
+#define RCC_APB1ENR1 REGISTER(0x40021058u)
+#define RCC_APB1ENR1_USART2EN (1u << 17)
+#define RCC_APB1ENR1_PWREN (1u << 28)
+#define RCC_CSR REGISTER(0x40021094u)
+#define RCC_CSR_RMVF (1u << 23)
+#define RCC_CSR_PINRSTF (1u << 26)
+#define RCC_CSR_BORRSTF (1u << 27)
+#define RCC_CSR_SFTRSTF (1u << 28)
+#define RCC_CSR_IWDGRSTF (1u << 29)
+#define RCC_CSR_WWDGRSTF (1u << 30)
+
+#define PWR_CR2 REGISTER(0x40007004u)
+#define PWR_CR2_PVDE (1u << 0)
+#define PWR_CR2_PLS (7u << 1)
+#define PWR_CR2_PLS_2V8 (5u << 1)
+#define PWR_SR2 REGISTER(0x40007014u)
+#define PWR_SR2_PVDO (1u << 11)
+
+#define FLASH_ACR REGISTER(0x40022000u)
+#define FLASH_ACR_LATENCY (7u << 0)
+#define FLASH_ACR_LATENCY_4 (4u << 0)
+#define FLASH_ACR_PRFTEN (1u << 8)
+#define FLASH_ACR_ICEN (1u << 9)
+#define FLASH_ACR_DCEN (1u << 10)
+#define FLASH_ACR_ICRST (1u << 11)
+#define FLASH_ACR_DCRST (1u << 12)
+#define FLASH_KEYR REGISTER(0x40022008u)
+#define FLASH_SR REGISTER(0x40022010u)
+#define FLASH_SR_EOP (1u << 0)
+#define FLASH_SR_OPERR (1u << 1)
+#define FLASH_SR_PROGERR (1u << 3)
+#define FLASH_SR_WRPERR (1u << 4)
+#define FLASH_SR_PGAERR (1u << 5)
+#define FLASH_SR_SIZERR (1u << 6)
+#define FLASH_SR_PGSERR (1u << 7)
+#define FLASH_SR_BSY (1u << 16)
+#define FLASH_CR REGISTER(0x40022014u)
+#define FLASH_CR_PG (1u << 0)
+#define FLASH_CR_PER (1u << 1)
+#define FLASH_CR_PNB (255u << 3)
+#define FLASH_CR_BKER (1u << 11)
+#define FLASH_CR_STRT (1u << 16)
+#define FLASH_CR_LOCK (1u << 31)
+#define FLASH_ECCR REGISTER(0x40022018u)
+#define FLASH_ECCR_ECCC (1u << 30)
+#define FLASH_ECCR_ECCD (1u << 31)
+
+/* For the shared drivers. */
+#define FLASH_OF_PAGES
+#define FLASH_PAGES_OF_BANK 256u
+#define UNIQUE_ID_ORIGIN 0x1FFF7590u
+#define GPIO_ORIGIN 0x48000000u
+#define GPIO_CLOCKS RCC_AHB2ENR
+#define UART_CLOCKS RCC_APB1ENR1
+#define UART_CLOCK RCC_APB1ENR1_USART2EN
+#define POWER_CLOCKS RCC_APB1ENR1
+#define POWER_CLOCK RCC_APB1ENR1_PWREN
+#define SUPPLY_CONTROL PWR_CR2
+#define SUPPLY_LEVELS PWR_CR2_PLS
+#define SUPPLY_LEVEL PWR_CR2_PLS_2V8
+#define SUPPLY_ENABLE PWR_CR2_PVDE
+#define SUPPLY_STATUS PWR_SR2
+#define SUPPLY_LOW PWR_SR2_PVDO
+#define RESET_FLAGS RCC_CSR
+#define RESET_CLEAR RCC_CSR_RMVF
+#define RESET_WATCHDOG (RCC_CSR_IWDGRSTF | RCC_CSR_WWDGRSTF)
+#define RESET_SOFTWARE RCC_CSR_SFTRSTF
+#define RESET_POWER RCC_CSR_BORRSTF
+#define RESET_BROWN_OUT 0u
+#define RESET_PIN RCC_CSR_PINRSTF
+#define FLASH_CACHES (FLASH_ACR_ICEN | FLASH_ACR_DCEN)
+#define FLASH_CACHES_RESET (FLASH_ACR_ICRST | FLASH_ACR_DCRST)
+#define FLASH_KEYS FLASH_KEYR
+#define FLASH_STATUS FLASH_SR
+#define FLASH_CLEAR FLASH_SR
+#define FLASH_CONTROL FLASH_CR
+#define FLASH_PROGRAM FLASH_CR_PG
+#define FLASH_ERASE FLASH_CR_PER
+#define FLASH_PAGE FLASH_CR_PNB
+#define FLASH_START FLASH_CR_STRT
+#define FLASH_SECOND_BANK FLASH_CR_BKER
+#define FLASH_LOCK FLASH_CR_LOCK
+#define FLASH_BUSY FLASH_SR_BSY
+#define FLASH_ENDED FLASH_SR_EOP
+#define FLASH_ERRORS                                                                               \
+    (FLASH_SR_OPERR | FLASH_SR_PROGERR | FLASH_SR_WRPERR | FLASH_SR_PGAERR | FLASH_SR_SIZERR |     \
+     FLASH_SR_PGSERR)
+
+#endif
