@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ondevice.boards import Board, list_boards, load_board
-from ondevice.toolchain import definitions, machine_flags
+from ondevice.toolchain import definitions, driver_folders, machine_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "runtime" / "src").glob("*.c"))
@@ -75,11 +75,13 @@ def parts() -> list[Part]:
 
 def _firmware(board: Board) -> Part:
     macros = {"OD_BOARD_NAME": f'"{board.name}"', **definitions(board)}
-    files = [*FIRMWARE.glob("*.c"), *(FIRMWARE / board.driver).glob("*.c")]
+    files = list(FIRMWARE.glob("*.c"))
+    for folder in driver_folders(board):
+        files += (FIRMWARE / folder).glob("*.c")
     flags = [f"-D{name}={value}" for name, value in macros.items()] + INCLUDES
+    flags.append(f"-I{FIRMWARE / board.driver}")
     if board.run == "host":
         return Part(board.name, "firmware", tuple(sorted(files)), tuple(flags), "unix64")
-    files += (FIRMWARE / "cortex_m").glob("*.c")
     machine = [flag for flag in machine_flags(board) if flag != "-mfpu=auto"]  # gcc's word
     target = ["--target=arm-none-eabi", *machine, *_newlib()]
     return Part(board.name, "firmware", tuple(sorted(files)), (*target, *flags), "arm32-wchar_t4")

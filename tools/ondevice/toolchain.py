@@ -38,6 +38,17 @@ def machine_flags(board: Board) -> list[str]:
     return machine
 
 
+def driver_folders(board: Board) -> list[str]:
+    """Folders of firmware/src that are compiled for a board; the first one's headers are found by
+    their name alone."""
+    folders = [board.driver]
+    if board.driver.startswith("stm32"):
+        folders.append("stm32")
+    if board.run != "host":
+        folders.append("cortex_m")
+    return folders
+
+
 def definitions(board: Board, allow_export: bool | None = None) -> dict[str, str]:
     """What firmware/src is told of the board, macro by macro.
 

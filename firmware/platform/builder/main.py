@@ -10,7 +10,15 @@ from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 from ondevice.boards import load_board
 from ondevice.errors import UserError
 from ondevice.linker_script import linker_script
-from ondevice.toolchain import CODE, LINK, WARNINGS, definitions, machine_flags, tool_prefix
+from ondevice.toolchain import (
+    CODE,
+    LINK,
+    WARNINGS,
+    definitions,
+    driver_folders,
+    machine_flags,
+    tool_prefix,
+)
 
 env = DefaultEnvironment()
 root = Path(env.subst("$PROJECT_DIR"))
@@ -21,7 +29,6 @@ try:
 except UserError as error:
     sys.exit(f"Error: {error}")
 host = board.run == "host"
-family = board.driver.startswith("stm32")
 
 model = Path(os.environ.get("ONDEVICE_MODEL_DIR", root / "build" / name / "model"))
 if not (model / "model.c").is_file():
@@ -44,9 +51,7 @@ env.Replace(
     PROGSUFFIX="" if host else ".elf",
     SRC_FILTER=[
         "+<*.c>",
-        f"+<{board.driver}/*.c>",
-        *(["+<stm32/*.c>"] if family else []),
-        *([] if host else ["+<cortex_m/*.c>"]),
+        *(f"+<{folder}/*.c>" for folder in driver_folders(board)),
     ],
 )
 env.Append(
@@ -55,7 +60,7 @@ env.Append(
     CPPPATH=[
         str(root / "runtime" / "include"),
         str(root / "firmware" / "src"),
-        *([str(root / "firmware" / "src" / board.driver)] if family else []),
+        str(root / "firmware" / "src" / board.driver),
         str(model),
     ],
     CPPDEFINES=[

@@ -46,7 +46,8 @@ static void invalidate_data(void) {
     SCB_CSSELR = 0u;
     barrier();
     const uint32_t geometry = SCB_CCSIDR;
-    const uint32_t sets = (geometry >> 13) & 0x7FFFu, ways = (geometry >> 3) & 0x3FFu;
+    const uint32_t sets = (geometry >> 13) & 0x7FFFu;
+    const uint32_t ways = (geometry >> 3) & 0x3FFu;
     for (uint32_t set = 0; set <= sets; set++) {
         for (uint32_t way = 0; way <= ways; way++) {
             SCB_DCISW = (way << 30) | (set << 5); /* 4 ways */

@@ -29,22 +29,24 @@ static int start_pll(void) {
     return wait_for(&RCC_CR, RCC_CR_PLLRDY);
 }
 
-static int start_overdrive(void) {
 #if OD_CLOCK_HZ > OVERDRIVE_ABOVE_HZ
+static int start_overdrive(void) {
     POWER_CONTROL |= POWER_CONTROL_OVERDRIVE;
     if (!wait_for(&POWER_STATUS, POWER_STATUS_OVERDRIVE)) {
         return 0;
     }
     POWER_CONTROL |= POWER_CONTROL_OVERDRIVE_SWITCH;
     return wait_for(&POWER_STATUS, POWER_STATUS_OVERDRIVE_SWITCH);
-#else
-    return 1;
-#endif
 }
+#endif
 
 uint32_t clock_init(void) {
     POWER_CONTROL |= POWER_CONTROL_SCALE_1; /* only while the PLL is off */
-    if (start_pll() && start_overdrive()) {
+    int started = start_pll();
+#if OD_CLOCK_HZ > OVERDRIVE_ABOVE_HZ
+    started = started && start_overdrive();
+#endif
+    if (started) {
         FLASH_ACR = (OD_CLOCK_HZ - 1u) / WAIT_STATE_HZ;
         (void)FLASH_ACR;
         RCC_CFGR = RCC_CFGR_PPRE1_4 | RCC_CFGR_PPRE2_2;

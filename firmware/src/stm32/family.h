@@ -24,7 +24,7 @@ void caches_off(void);
 
 /* Erase a sector, counted from the start of the flash, or program one unit of
  * OD_STORAGE_UNIT_BYTES. Unlocked and locked again inside. OD_OK, or how it failed. */
-int32_t flash_erase(uint32_t sector);
+int32_t flash_erase(uint32_t number);
 int32_t flash_program(uint32_t address, const uint32_t *words);
 
 /* Around a read of at most OD_STORAGE_UNIT_BYTES_MAX: what the flash cannot correct is no crash but

@@ -15,10 +15,10 @@
 
 static volatile int reading, unreadable;
 
-int32_t flash_erase(uint32_t page) {
-    const uint32_t second = page >= FLASH_PAGES_OF_BANK ? FLASH_SECOND_BANK : 0u;
-    const uint32_t number = page % FLASH_PAGES_OF_BANK;
-    const uint32_t control = FLASH_ERASE | second | ((number << 3) & FLASH_PAGE);
+int32_t flash_erase(uint32_t number) {
+    const uint32_t bank = number / FLASH_PAGES_OF_BANK * FLASH_SECOND_BANK;
+    const uint32_t page = number % FLASH_PAGES_OF_BANK;
+    const uint32_t control = FLASH_ERASE | bank | ((page << 3) & FLASH_PAGE);
     if (!flash_begin(control, IDLE_TURNS)) {
         return FLASH_FAILED_BUSY;
     }

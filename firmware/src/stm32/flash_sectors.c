@@ -11,8 +11,8 @@
 
 #define IDLE_TURNS 400000000u /* a sector of 256 KB takes 4 s at most */
 
-int32_t flash_erase(uint32_t sector) {
-    const uint32_t control = FLASH_CR_PSIZE_32 | FLASH_CR_SER | ((sector << 3) & FLASH_CR_SNB);
+int32_t flash_erase(uint32_t number) {
+    const uint32_t control = FLASH_CR_PSIZE_32 | FLASH_CR_SER | ((number << 3) & FLASH_CR_SNB);
     if (!flash_begin(control, IDLE_TURNS)) {
         return FLASH_FAILED_BUSY;
     }

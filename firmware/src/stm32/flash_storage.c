@@ -75,7 +75,8 @@ static int32_t program(void *context, uint32_t bank, uint32_t offset, const uint
 
 /* Erases the sectors from `start` to `end`. */
 static int32_t erase_between(uint32_t start, uint32_t end) {
-    uint32_t number = 0, address = OD_FLASH_ORIGIN;
+    uint32_t number = 0;
+    uint32_t address = OD_FLASH_ORIGIN;
     for (uint32_t row = 0; row < sizeof sectors / sizeof sectors[0]; row++) {
         for (uint32_t i = 0; i < sectors[row].count; i++, number++) {
             if (address >= start && address < end) {

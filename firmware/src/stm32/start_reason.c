@@ -24,7 +24,7 @@ static od_start_reason_t reason_of(uint32_t flags) {
     if (flags & RESET_BROWN_OUT) {
         return OD_START_BROWN_OUT;
     }
-    return flags & RESET_PIN ? OD_START_PIN : OD_START_UNKNOWN;
+    return (flags & RESET_PIN) != 0u ? OD_START_PIN : OD_START_UNKNOWN;
 }
 
 od_start_reason_t board_start_reason(void) {

@@ -76,7 +76,8 @@ uint32_t board_receive_bytes(void) { return RING_BYTES - 1u; }
 #define MODE_ALTERNATE 2u
 
 static void pin_init(uint32_t port, uint32_t pin) {
-    const uint32_t mode_shift = 2u * pin, function_shift = 4u * (pin % 8u);
+    const uint32_t mode_shift = 2u * pin;
+    const uint32_t function_shift = 4u * (pin % 8u);
     GPIO_CLOCKS |= 1u << port;
     (void)GPIO_CLOCKS; /* the clock needs two cycles */
     volatile uint32_t *const function = &GPIO_AFR(port, pin / 8u);

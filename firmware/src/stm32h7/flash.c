@@ -18,11 +18,11 @@
 #define MPU_CTRL REGISTER(0xE000ED94u)
 #define MPU_CTRL_HFNMIENA (1u << 1)
 
-int32_t flash_erase(uint32_t sector) {
-    const uint32_t number = sector % SECTORS_OF_BANK;
+int32_t flash_erase(uint32_t number) {
+    const uint32_t sector = number % SECTORS_OF_BANK;
     const uint32_t control =
-        FLASH_CR2_PSIZE2_64 | FLASH_CR2_SER2 | ((number << 8) & FLASH_CR2_SNB2);
-    if (sector < SECTORS_OF_BANK || !flash_begin(control, IDLE_TURNS)) {
+        FLASH_CR2_PSIZE2_64 | FLASH_CR2_SER2 | ((sector << 8) & FLASH_CR2_SNB2);
+    if (number < SECTORS_OF_BANK || !flash_begin(control, IDLE_TURNS)) {
         return FLASH_FAILED_BUSY;
     }
     FLASH_CONTROL = control | FLASH_CR2_START2;
