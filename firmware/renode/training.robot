@@ -9,6 +9,9 @@ ${STEPS}         100
 The Demo Learns On The F446RE
     The Demo Should Learn    renode_f446re
 
+The Demo Learns On The F767ZI
+    The Demo Should Learn    renode_f767zi
+
 *** Keywords ***
 The Demo Should Learn
     [Arguments]    ${board}

@@ -9,3 +9,9 @@ The F446RE Starts And Answers
     Start Board    renode_f446re    sysbus.usart2    ${elf}
     Board Should Announce Itself    nucleo_f446re
     Board Should Answer Hello    nucleo_f446re
+
+The F767ZI Starts And Answers
+    ${elf}=    Build Firmware    renode_f767zi
+    Start Board    renode_f767zi    sysbus.usart3    ${elf}
+    Board Should Announce Itself    nucleo_f767zi
+    Board Should Answer Hello    nucleo_f767zi
