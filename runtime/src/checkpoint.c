@@ -37,6 +37,10 @@ static bool find_verified(const od_storage_t *storage, const od_model_t *model, 
 /* Where the log of the bank ends, if n erased bytes follow; else 0. */
 static uint32_t find_room(const od_storage_t *storage, const od_model_t *model, uint32_t bank,
                           uint32_t n) {
+    od_bank_header_t header;
+    if (!od_bank_read(storage, bank, &header)) {
+        return 0;
+    }
     od_checkpoint_t record;
     uint32_t offset = od_log_start(storage);
     while (od_log_next(storage, model, bank, &offset, &record)) {

@@ -118,8 +118,7 @@ bool od_log_ranked(const od_storage_t *storage, const od_model_t *model, uint32_
                    od_rank_t rank, const od_checkpoint_t *after, od_checkpoint_t *found) {
     bool any = false;
     for (uint32_t bank = 0; bank < OD_STORAGE_BANKS; bank++) {
-        od_bank_header_t header;
-        if ((banks & OD_LOG_BANK(bank)) == 0 || !od_bank_read(storage, bank, &header)) {
+        if ((banks & OD_LOG_BANK(bank)) == 0) {
             continue;
         }
         od_checkpoint_t record;

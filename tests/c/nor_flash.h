@@ -1,6 +1,7 @@
 /* NOR flash in RAM, as storage.h promises it, whose power can be cut at any step: at each unit that
  * is programmed and at each erase. What was being written is then torn: any content, or unreadable,
- * and not to be programmed again before an erase, even if it looks erased. */
+ * and not to be programmed again before an erase, even if it looks erased: that is refused, or
+ * goes wrong in silence. */
 #ifndef NOR_FLASH_H
 #define NOR_FLASH_H
 
@@ -85,15 +86,18 @@ static int32_t nor_program(void *context, uint32_t bank, uint32_t offset, const 
         if (flash->state[bank][unit] == NOR_PROGRAMMED) {
             nor_bug("a unit programmed twice", bank, offset + at);
         }
-        if (flash->state[bank][unit] == NOR_WEAK) {
+        if (flash->state[bank][unit] == NOR_WEAK && nor_draw(flash, 2) == 0) {
             return NOR_REFUSED;
         }
+        const uint8_t lost = flash->state[bank][unit] == NOR_WEAK ? 0x10 : 0;
         if (flash->steps++ == flash->cut_at) {
             flash->cut_in_erase = false;
             nor_tear(flash, bank, unit, from + at);
             longjmp(*flash->off, 1);
         }
-        memcpy(flash->bytes[bank] + offset + at, from + at, size);
+        for (uint32_t i = 0; i < size; i++) { /* a weak unit may seem to take it */
+            flash->bytes[bank][offset + at + i] = (uint8_t)(from[at + i] ^ lost);
+        }
         flash->state[bank][unit] = NOR_PROGRAMMED;
     }
     return OD_OK;
