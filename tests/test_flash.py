@@ -15,9 +15,11 @@ import pytest
 
 from fake_usb import FakeUsb, usb
 from ondevice import stlink_disk
-from ondevice.boards import load_board
+from ondevice.boards import list_boards, load_board
 from ondevice.errors import UserError
 from ondevice.flash import TOOLS, flash_file
+from ondevice.ports import PROBES
+from ondevice.programmers import find_programmers
 
 __all__ = ["usb"]
 NUCLEO = load_board("nucleo_f446re")
@@ -94,6 +96,21 @@ def test_st_flash_gets_the_image_its_address_and_the_st_link_of_the_port(
     assert called(calls) == expected
 
 
+def test_without_a_port_the_only_board_of_its_kind_is_flashed_and_no_other(
+    usb: FakeUsb, elf: Path, tool: Tool
+) -> None:
+    calls = tool("st-flash")
+    usb.plug_in("/dev/ttyACM1", "other", "NODE_F411RE")
+    with pytest.raises(UserError, match="no nucleo_f446re is plugged in, but /dev/ttyACM1"):
+        flash_file(elf, NUCLEO)
+    usb.plug_in(PORT, SERIAL_NUMBER, "NODE_F446RE")
+    flash_file(elf, NUCLEO)
+    assert called(calls)[:2] == ["--serial", SERIAL_NUMBER]
+    usb.plug_in("/dev/ttyACM2", "third", "NODE_F446RE")
+    with pytest.raises(UserError, match="2 boards may be the nucleo_f446re"):
+        flash_file(elf, NUCLEO)
+
+
 def test_a_port_of_another_adapter_chooses_no_st_link(usb: FakeUsb, elf: Path, tool: Tool) -> None:
     usb.plug_in(PORT, "FT123", usb_id="0403:6001")
     calls = tool("st-flash")
@@ -162,6 +179,7 @@ def test_a_tool_that_is_missing_is_named_with_where_to_get_it(
             ["another program", "close it"],
         ),
         ("st-flash", "Couldn't find any ST-Link devices", ["no ST-LINK", "cable"]),
+        ("st-flash", "unknown chip id! 0x482", ["newer version", "--tool openocd"]),
         ("st-flash", "", ["exit code 1"]),
     ],
 )
@@ -272,13 +290,27 @@ def test_a_simulated_board_is_not_flashed(elf: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openocd") is None, reason="OpenOCD is not installed")
-def test_openocd_itself_understands_what_it_is_told(tmp_path: Path) -> None:
-    from ondevice.programmers import find_programmers
-
-    (programmer, *_) = find_programmers(NUCLEO)
-    command = programmer.command(tmp_path / "none.elf", NUCLEO, "0123456789")
+@pytest.mark.parametrize("name", [n for n in list_boards() if load_board(n).run == "serial"])
+def test_openocd_itself_understands_what_it_is_told(tmp_path: Path, name: str) -> None:
+    board = load_board(name)
+    (programmer, *_) = find_programmers(board)
+    command = programmer.command(tmp_path / "none.elf", board, "0123456789")
     done = subprocess.run(command, capture_output=True, text=True)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     # It gets as far as opening an ST-LINK that is not there.
     assert "open failed" in said, said
+
+
+@pytest.mark.parametrize("name", [n for n in list_boards() if load_board(n).run == "serial"])
+def test_every_real_board_can_be_flashed_and_told_from_the_others(name: str) -> None:
+    board = load_board(name)
+    others = [load_board(n) for n in list_boards() if n != name and load_board(n).run == "serial"]
+    assert board.openocd_target
+    assert board.chip_id
+    assert board.idcode_address
+    assert board.usb_id in PROBES
+    assert board.mount_labels
+    assert board.chip_id not in {other.chip_id for other in others}
+    assert not set(board.mount_labels) & {label for o in others for label in o.mount_labels}
+    assert all(len(label) <= 11 for label in board.mount_labels)  # FAT

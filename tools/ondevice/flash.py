@@ -9,7 +9,7 @@ from pathlib import Path
 from ondevice.boards import Board
 from ondevice.disks import Disk, mounted_disk
 from ondevice.errors import UserError
-from ondevice.ports import Port, check_port_is, port_at
+from ondevice.ports import Port, check_port_is, find_port, list_ports, port_at
 from ondevice.programmers import WRONG_CHIP, Programmer, explain, find_programmers
 from ondevice.stlink_disk import DiskError, program_by_disk
 
@@ -35,13 +35,12 @@ def flash_file(elf: Path, board: Board, port: str | None = None, tool: str = "au
 
     Raises:
         FlashError: No tool is there, or it failed, or the chip is another one.
-        PortError: The board at the port is another one.
+        PortError: The board at the port is another one; or none was named, and several may be
+            meant.
     """
     if board.run != "serial":
         raise FlashError(f"board {board.name!r} is simulated: nothing to flash")
-    probe = port_at(port) if port is not None else None
-    if probe is not None:
-        check_port_is(probe, board)
+    probe = _probe(board, port)
     programmers = [p for p in find_programmers(board) if tool in ("auto", p.tool)]
     if programmers:
         serial_number = probe.serial_number if probe is not None and probe.probe else ""
@@ -56,6 +55,16 @@ def flash_file(elf: Path, board: Board, port: str | None = None, tool: str = "au
     except DiskError as error:
         raise FlashError(f"{board.name} could not be flashed by its disk: {error}") from None
     return "disk"
+
+
+def _probe(board: Board, port: str | None) -> Port | None:
+    """The ST-LINK that is meant; None where no serial port tells of one."""
+    if port is None:
+        return find_port(board) if any(p.probe for p in list_ports()) else None
+    probe = port_at(port)
+    if probe is not None:
+        check_port_is(probe, board)
+    return probe
 
 
 def _run(

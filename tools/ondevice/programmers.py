@@ -130,7 +130,11 @@ _ADVICE = (
         "see `ondevice ports` and `ondevice doctor`",
     ),
     (
-        ("unknown chip id", "init mode failed", "cannot identify target",
+        ("unknown chip id", "unknown chipid"),
+        "it does not know this chip: take a newer version, or OpenOCD (`--tool openocd`)",
+    ),
+    (
+        ("init mode failed", "cannot identify target",
          "target not examined", "unable to connect to the target"),
         "the ST-LINK does not reach the chip: is it powered, are the ST-LINK's jumpers in place?",
     ),
