@@ -25,7 +25,7 @@ help:  ## list the targets
 train: $(RUN_STAMP)  ## set up, then adapt the demo model to an unseen wearer, in QEMU
 	$(BIN)/ondevice train $(ARGS)
 
-test: $(TEST_STAMP) lint  ## set up, then lint and run all tests
+test: $(TEST_STAMP) lint build/chips/fetched  ## set up, then lint and run all tests
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 coverage: $(TEST_STAMP)  ## lines of runtime/ that tests run, at least 90 %; pages in build/coverage
@@ -61,6 +61,20 @@ results: $(RUN_STAMP)  ## measure every scheme on the host board, write docs/res
 
 search: $(RUN_STAMP)  ## find the demo's best update scheme in 9 KB, see docs/search.md
 	$(BIN)/ondevice search --ram 9K --epochs 10 $(ARGS)
+
+# What others say of the chips: 40 MB of packages, of which a few files are kept.
+CHIP_SVDS := STM32F446x STM32F411xx STM32L4x6
+CHIP_DEVICES := f4-01_11 f4-46 f7-67_68_77_78 g0-71_81 h7-42_43_50_53 l4-76_86 u5-75_85
+build/chips/fetched: | $(TEST_STAMP)
+	@rm -rf build/chips && mkdir -p build/chips/packages
+	$(PIP) download --no-deps --no-build-isolation --dest build/chips/packages \
+	    cmsis-svd==0.4 modm-devices==0.13.1
+	tar -xzf build/chips/packages/cmsis-svd-0.4.tar.gz -C build/chips --strip-components=4 \
+	    $(CHIP_SVDS:%=cmsis-svd-0.4/cmsis_svd/data/STMicro/%.svd)
+	$(BIN)/python -m zipfile -e build/chips/packages/modm_devices-0.13.1-*.whl build/chips/packages
+	cp $(CHIP_DEVICES:%=build/chips/packages/modm_devices/resources/devices/stm32/stm32%.xml) build/chips
+	rm -rf build/chips/packages
+	touch $@
 
 build/vowels.npz: | $(TEST_STAMP)
 	@mkdir -p build/aeon
