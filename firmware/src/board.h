@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "ondevice/messages.h"
 #include "ondevice/port.h"
 
 /* Clocks, UART, counter. After it the UART receives. */
@@ -30,6 +31,9 @@ uint32_t board_receive_bytes(void);
 void board_stack_paint(void);
 uint32_t board_stack_high_water(void);
 
+/* Between requests: does not return where the stack was used to its end and no guard saw it. */
+void board_stack_check(void);
+
 /* Flash for checkpoints; NULL: none. */
 const od_storage_t *board_storage(void);
 
@@ -42,12 +46,22 @@ uint32_t board_unique_id(uint8_t *id);
 void board_watchdog_start(uint32_t timeout_ms);
 void board_watchdog_feed(void);
 
-/* Called on a non-maskable interrupt; 1 where the driver expected it and saw to it (flash that
- * cannot correct what was read), 0 where nobody knows why it came. */
+/* From here on faults are sent over the UART. Returns why the board started: `reason`, or what the
+ * record of a fault says. After READY, announce it: a fault, a watchdog or a brown-out is told. */
+od_start_reason_t board_fault_start(od_start_reason_t reason);
+void board_fault_announce(od_start_reason_t reason);
+
+/* Record, report and restart, without an exception. */
+void board_fault(od_fault_kind_t kind);
+
+/* Called on a non-maskable interrupt, in its handler. HANDLED where the driver expected it and saw
+ * to it (flash that cannot correct what was read): the program goes on. */
+#define BOARD_NMI_UNKNOWN 0
+#define BOARD_NMI_HANDLED 1
+#define BOARD_NMI_WATCHDOG 2 /* it has not been fed and is about to restart the board */
 int board_nmi(void);
 
-/* Last words of a Cortex-M board, where the host quotes them: QEMU's standard error; on silicon the
- * UART, between frames. */
+/* Last words of a simulated board, on QEMU's standard error. */
 void board_report(const char *text);
 
 /* End of a simulated board; on silicon it returns. */

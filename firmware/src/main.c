@@ -52,7 +52,7 @@ int main(void) {
         .profile_count = PROFILE_ENTRIES,
         .allow_export = OD_ALLOW_EXPORT != 0,
         .storage = board_storage(),
-        .start_reason = board_start_reason(),
+        .start_reason = board_fault_start(board_start_reason()),
     };
     port.unique_id_bytes = board_unique_id(port.unique_id);
     if (od_session_init(&session, &od_model, &port) != OD_OK) {
@@ -60,6 +60,7 @@ int main(void) {
         return 2;
     }
     od_session_announce(&session);
+    board_fault_announce(port.start_reason);
     for (;;) {
         uint8_t bytes[READ_BYTES];
         const uint32_t n = board_read(bytes, sizeof bytes);
@@ -68,6 +69,7 @@ int main(void) {
         }
         board_watchdog_feed();
         od_session_receive(&session, bytes, n);
+        board_stack_check();
         board_watchdog_feed();
     }
 }

@@ -106,14 +106,16 @@ def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
 def simulate_command(firmware: Firmware, board: Board) -> list[str]:
     """The process whose standard input and output are the board's UART.
 
+    It restarts as a real board does, after a fault and by its watchdog.
+
     Raises:
         BuildError: QEMU is not installed, or the board is a real one.
     """
-    return simulation_command(str(firmware.elf), board)
+    return simulation_command(str(firmware.elf), board, restarts=True)
 
 
-def simulation_command(program: str, board: Board) -> list[str]:
-    """See `simulate_command`."""
+def simulation_command(program: str, board: Board, restarts: bool = False) -> list[str]:
+    """See `simulate_command`; without `restarts` a restart ends the process."""
     if board.run == "host":
         return [program]
     if board.run == "renode":
@@ -124,7 +126,8 @@ def simulation_command(program: str, board: Board) -> list[str]:
     return [
         "qemu-system-arm",
         *("-M", board.qemu_machine),
-        *("-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"),
+        *("-nodefaults", "-display", "none", "-monitor", "none"),
+        *(() if restarts else ("-no-reboot",)),
         *("-serial", "stdio"),
         # One instruction is one nanosecond of virtual time: the timers count instructions.
         *("-icount", "shift=0,sleep=off,align=off"),

@@ -1,5 +1,10 @@
 """Errors that are the user's to mend: the command line prints one line and exits with 1."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ondevice.fault import Fault
+
 
 class UserError(Exception):
     """Something outside the program is wrong; the message says what, and what to do."""
@@ -7,6 +12,19 @@ class UserError(Exception):
 
 class LinkError(UserError):
     """The link to the board failed: no port, no answer, a restart, a program that ended."""
+
+
+class BoardFault(LinkError):  # noqa: N818 (the field's word)
+    """The board's firmware failed and the board restarted; its session and weights are gone.
+
+    Attributes:
+        fault: What its fault handler wrote down. The same twice at the same request is a fault of
+            the firmware or of what it was sent, which no new attempt mends.
+    """
+
+    def __init__(self, message: str, fault: "Fault") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class HandshakeError(LinkError):

@@ -138,9 +138,10 @@ def open_target(
 
         firmware = build_for(model, board, build_root)
         connect = partial(ProcessTransport, simulate_command(firmware, board), name=board.name)
+    elf = firmware.elf if firmware is not None else None
 
     def open_device() -> Device:
-        return Device(connect(), expected_abi=int(model.manifest["abi"]))
+        return Device(connect(), expected_abi=int(model.manifest["abi"]), elf=elf)
 
     return OpenTarget(open_device(), firmware, open_device)
 

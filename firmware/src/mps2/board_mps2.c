@@ -102,3 +102,5 @@ void board_watchdog_start(uint32_t timeout_ms) {
 }
 
 void board_watchdog_feed(void) { WATCHDOG_CLEAR = 1u; }
+
+int board_nmi(void) { return BOARD_NMI_WATCHDOG; }

@@ -33,6 +33,7 @@ uint32_t board_receive_bytes(void) { return 4096; }
 
 void board_stack_paint(void) {}
 uint32_t board_stack_high_water(void) { return 0; }
+void board_stack_check(void) {}
 
 void board_exit(int32_t code) { exit(code); }
 
@@ -45,3 +46,7 @@ uint32_t board_unique_id(uint8_t *id) {
 
 void board_watchdog_start(uint32_t timeout_ms) { (void)timeout_ms; }
 void board_watchdog_feed(void) {}
+
+/* The operating system tells the host how the process ended. */
+od_start_reason_t board_fault_start(od_start_reason_t reason) { return reason; }
+void board_fault_announce(od_start_reason_t reason) { (void)reason; }

@@ -61,6 +61,19 @@ typedef enum {
     OD_FAIL_PRIVATE = 15      /* this build does not let it leave the device */
 } od_failure_t;
 
+/* What ended the firmware's last run, in FAULT. */
+typedef enum {
+    OD_FAULT_HARD = 1,      /* a core without words for its cause, or a fault within a fault */
+    OD_FAULT_MEMORY = 2,    /* MemManage */
+    OD_FAULT_BUS = 3,       /* BusFault */
+    OD_FAULT_USAGE = 4,     /* UsageFault */
+    OD_FAULT_STACK = 5,     /* any of them, by a stack that overflowed */
+    OD_FAULT_WATCHDOG = 6,  /* pc tells where it hung, if it is known */
+    OD_FAULT_NMI = 7,       /* nobody knows why */
+    OD_FAULT_INTERRUPT = 8, /* one that nobody asked for */
+    OD_FAULT_BROWN_OUT = 9  /* the supply fell too low */
+} od_fault_kind_t;
+
 typedef enum {
     OD_REGION_INPUT = 0,
     OD_REGION_LABEL = 1,

@@ -11,8 +11,10 @@ import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from ondevice.errors import DeviceError, HandshakeError, LinkError
+from ondevice.errors import BoardFault, DeviceError, HandshakeError, LinkError
+from ondevice.fault import Fault, decode_fault, describe_fault
 from ondevice.link.authentication import (
     NONCE_BYTES,
     TAG_BYTES,
@@ -32,6 +34,7 @@ from ondevice.link.framing import (
 from ondevice.link.messages import (
     ERROR,
     FAILURE_TEXT,
+    FAULT,
     NAK,
     READY,
     REPLY,
@@ -126,9 +129,15 @@ class Channel:
     """One session with the board; `connect` first."""
 
     def __init__(
-        self, transport: Transport, timing: Timing | None = None, key: bytes | None = None
+        self,
+        transport: Transport,
+        timing: Timing | None = None,
+        key: bytes | None = None,
+        elf: Path | None = None,
     ) -> None:
         self.statistics = LinkStatistics()
+        self.fault: Fault | None = None  # the last that the board told
+        self._elf = elf  # of the board's firmware
         self._transport = transport
         self._timing = timing if timing is not None else Timing()
         self._deframer = Deframer()
@@ -256,6 +265,8 @@ class Channel:
             )
         if item.type == READY:
             return True  # it has just started: what was sent before is lost
+        if item.type == FAULT:
+            return self._take_fault(item)
         if item.type == NAK:
             return self._take_nak(item)
         if item.session != self._session:
@@ -287,6 +298,21 @@ class Channel:
                 "that its firmware was built with, or flash it again with --key"
             )
         return replace(reply, payload=reply.payload[: -NONCE_BYTES - TAG_BYTES])
+
+    def _take_fault(self, frame: Frame) -> bool:
+        """The firmware's last words, or after a restart how the last run ended."""
+        fault = decode_fault(frame.payload)
+        if fault is None:
+            return False
+        connecting = not self._window or self._window[0].type is Request.HELLO
+        if connecting and (fault.again or self.fault is None):
+            self.fault = fault
+            return False  # no session of ours was lost
+        self.fault = fault
+        end = "and does so at every start" if connecting else "it restarted"
+        raise BoardFault(
+            f"the board's firmware failed: {describe_fault(fault, self._elf)}; {end}", fault
+        )
 
     def _take_nak(self, nak: Frame) -> bool:
         reason = nak.payload[0] if nak.payload else 0
@@ -357,6 +383,8 @@ class Channel:
         name = self._transport.name
         seen = self.statistics
         said = f"; it says {self._last_text!r}" if self._last_text else ""
+        if self.fault is not None:
+            said += f"; its firmware failed: {describe_fault(self.fault, self._elf)}"
         if kind is Request.HELLO:
             what = f"{seen.bytes_in} bytes came, no frame" if seen.bytes_in else "nothing came"
             return HandshakeError(

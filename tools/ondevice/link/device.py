@@ -3,9 +3,11 @@
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError, UserError
+from ondevice.fault import Fault
 from ondevice.link.channel import Channel, LinkStatistics, Timing
 from ondevice.link.flash_checkpoint import (
     FlashCheckpoint,
@@ -59,6 +61,7 @@ class Device:
         expected_abi: int | None = None,
         timing: Timing | None = None,
         key: bytes | None = None,
+        elf: Path | None = None,
     ) -> None:
         """Connect.
 
@@ -68,12 +71,13 @@ class Device:
             expected_abi: ``abi`` of the manifest; None accepts any.
             timing: How long to wait; the defaults suit 115200 baud and slow simulators.
             key: Of the device, where its firmware has one; see `ondevice.key`.
+            elf: Of the board's firmware: tells the lines of its faults.
 
         Raises:
             HandshakeError: No answer, or another protocol, model or key.
         """
         self._transport = transport
-        self._channel = Channel(transport, timing, key)
+        self._channel = Channel(transport, timing, key, elf)
         self._parameters: list[TensorInfo] | None = None
         self._closed = False
         try:
@@ -100,6 +104,11 @@ class Device:
     def info(self) -> DeviceInfo:
         """What the board said of itself when the session began."""
         return self._info
+
+    @property
+    def last_fault(self) -> Fault | None:
+        """How the board's last run ended, where it told so."""
+        return self._channel.fault
 
     @property
     def link_statistics(self) -> LinkStatistics:

@@ -31,7 +31,17 @@ const od_grad_scale_t od_scales_first[1] = {{0}};
 const float od_measured_rate = 0.0f;
 void od_measured(float rate) { (void)rate; }
 """
-_RUNTIME = ("activation", "crc32", "fixed_point", "gradient", "loss", "optimizer", "square_root")
+_RUNTIME = (
+    "activation",
+    "cobs",
+    "crc32",
+    "fixed_point",
+    "frame",
+    "gradient",
+    "loss",
+    "optimizer",
+    "square_root",
+)
 
 
 @dataclass(frozen=True)
