@@ -5,6 +5,7 @@ The tools are stand-ins that write down how they were called; no ST-LINK is need
 
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fake_usb import FakeUsb, usb
-from ondevice import stlink_disk
+from ondevice import cli, stlink_disk
 from ondevice.boards import list_boards, load_board
 from ondevice.errors import UserError
 from ondevice.flash import TOOLS, flash_file
@@ -282,6 +283,31 @@ def test_a_disk_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     image.write_bytes(b"image")
     with pytest.raises(UserError, match=r"none cannot be written"):
         stlink_disk.program_by_disk(image, tmp_path / "none", settle_s=0.0, return_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--board", "host"), "only a real board is flashed; name it with --board"),
+        ((), "only a real board is flashed"),
+        (("--port", "/dev/ttyACM0"), "needs --board"),
+        (("--board", "nucleo_f446re"), "none is plugged in"),
+    ],
+)
+def test_the_verb_refuses_before_it_compiles_anything(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    usb: FakeUsb,
+    options: tuple[str, ...],
+    word: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ondevice", "flash", *options])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert word in error
+    assert error.count("\n") == 1
 
 
 def test_a_simulated_board_is_not_flashed(elf: Path) -> None:

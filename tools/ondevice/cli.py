@@ -271,16 +271,17 @@ def flash(
             "device": {"board": board, "port": port, "flash": True},
         },
     )
-    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
-    if prepared.board is None or prepared.board.run != "serial":
+    target = target_board(settings.device)
+    if target is None or target.run != "serial":
         raise UserError(
             "only a real board is flashed; name it with --board (see `ondevice boards`)"
         )
-    firmware = build_for(prepared.model, prepared.board, build_dir)
-    port = real_port(settings.device, prepared.board)
-    used = flash_firmware(firmware, prepared.board, port, tool)
+    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
+    firmware = build_for(prepared.model, target, build_dir)
+    place = real_port(settings.device, target)
+    used = flash_firmware(firmware, target, place, tool)
     model_id = prepared.model.manifest["model_id"]
-    print(f"{prepared.board.name} at {port} runs model {model_id} (flashed by {used})")
+    print(f"{target.name} at {place} runs model {model_id} (flashed by {used})")
 
 
 @app.command(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import grp
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -84,6 +84,10 @@ def _disk(board: Board, ports: Iterable[Port]) -> Check:
 
 def _serial_ports(ports: list[Port]) -> Check:
     name = "serial ports"
+    if sys.platform == "win32":
+        return Check(ACCESS, name, True, "open to all on Windows", _SERIAL)
+    import grp
+
     devices = [port.device for port in ports if port.usb_id]
     closed = [d for d in devices if os.path.exists(d) and not os.access(d, os.R_OK | os.W_OK)]
     if closed:
@@ -104,6 +108,8 @@ def _serial_ports(ports: list[Port]) -> Check:
 
 
 def _group_of(device: str) -> str:
+    import grp
+
     try:
         return grp.getgrgid(os.stat(device).st_gid).gr_name
     except (OSError, KeyError):
@@ -113,6 +119,8 @@ def _group_of(device: str) -> str:
 def _st_link(root: Path) -> Check:
     """udev rules let a person open the ST-LINK; OpenOCD and st-flash do."""
     name = "ST-LINK (udev rule)"
+    if sys.platform != "linux":
+        return Check(ACCESS, name, True, "only Linux needs one")
     products = {usb_id.partition(":")[2] for usb_id in PROBES}
     for folder in _RULES:
         for rules in sorted((root / folder).glob("*.rules")):
