@@ -89,14 +89,6 @@ bool od_log_next(const od_storage_t *storage, const od_model_t *model, uint32_t 
     return true;
 }
 
-uint32_t od_payload_bytes(const od_model_t *model) {
-    uint32_t n = model->scale_count * (uint32_t)sizeof *model->scales;
-    for (uint32_t i = 0; i < model->parameter_count; i++) {
-        n += model->parameters[i].bytes;
-    }
-    return n;
-}
-
 static bool is_known(float loss) {
     uint32_t bits;
     memcpy(&bits, &loss, sizeof bits);
