@@ -29,6 +29,8 @@
 #define CFSR_BFARVALID (1u << 15)
 #define CFSR_STKOF (1u << 20)
 #define CCR_DIV_0_TRP (1u << 4)
+#define CCR_DC (1u << 16)
+#define CACHE_LINE_BYTES 32u
 #define SHCSR_MEM_BUS_USAGE (7u << 16)
 #define AIRCR_RESET 0x05FA0004u
 #define EXC_RETURN_PSP 4u
@@ -92,9 +94,25 @@ static void put_hex(uint32_t value) {
     board_report(digits);
 }
 
+/* A restart loses what is only in the data cache. */
+static void write_record_to_memory(void) {
+#if CORTEX_M_FAULT_STATUS
+    if ((SCB_CCR & CCR_DC) != 0u) {
+        const uint32_t start = (uint32_t)(uintptr_t)&record & ~(CACHE_LINE_BYTES - 1u);
+        const uint32_t end = (uint32_t)(uintptr_t)(&record + 1);
+        __asm__ volatile("dsb" ::: "memory");
+        for (uint32_t line = start; line < end; line += CACHE_LINE_BYTES) {
+            SCB_DCCMVAC = line;
+        }
+    }
+#endif
+    __asm__ volatile("dsb" ::: "memory");
+}
+
 __attribute__((noreturn)) static void finish(void) {
     record.crc = record_crc();
     record.magic = MAGIC;
+    write_record_to_memory();
     board_report("\nFAULT pc=");
     put_hex(record.words[1]);
     board_report(" lr=");

@@ -2,9 +2,9 @@
  *
  * It is the first of the RAM. Below it lies nothing of ours, on most chips nothing at all, so that
  * an overflow reaches no data, however far it jumps. What turns it into a fault is PSPLIM on
- * ARMv8-M, a read-only MPU region below the RAM on ARMv7-M, and the bus error of the void on
- * either. ARMv6-M locks up there, since it cannot push its exception frame; so the last bytes are
- * watched instead.
+ * ARMv8-M, a read-only MPU region below the RAM on ARMv7-M, and the bus error of the void on any
+ * core. ARMv6-M may lock up on that one, for want of room for its exception frame; so the stack's
+ * last bytes are watched, too.
  */
 #include "stack.h"
 
