@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ondevice.data import Dataset
 from ondevice.errors import LinkError
+from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
 from ondevice.schedule import Schedule, learning_rate_at
 
@@ -191,6 +192,15 @@ class ToyDevice:
 
     def set_counters(self, counters: Counters) -> None:
         self.run, self.trained, self.updates = counters.run, counters.trained, counters.updates
+
+    def save_checkpoint(self, loss: float | None = None) -> int:
+        raise NotImplementedError
+
+    def load_checkpoint(self, which: Which = "newest") -> FlashCheckpoint:
+        raise NotImplementedError
+
+    def checkpoints(self) -> list[FlashCheckpoint]:
+        return []
 
     def paint(self, pattern: int) -> None:
         self._patterns.append(pattern)

@@ -125,12 +125,12 @@ class BoardCheckpoint:
     """The board wrote its state to its own flash, or could not.
 
     Attributes:
-        loss: Mean of the last samples, which tells the best checkpoint.
+        loss: Mean of the last samples, which tells the best checkpoint; None where unknown.
         error: What the board said; empty where it is written.
     """
 
     step: int
-    loss: float
+    loss: float | None
     error: str = ""
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ondevice.board_checkpoints import BoardCheckpoints
 from ondevice.config import TrainingSettings
 from ondevice.data import Dataset, check_dataset
 from ondevice.errors import DeviceError, LinkError, UserError
@@ -133,6 +134,7 @@ class _Run:
             self._results, self._states.last = recorded.results, recorded.state
             self._rate_scale, self._rollbacks = recorded.rate_scale, recorded.rollbacks
             todo = self._go_on
+        self._board = BoardCheckpoints(self._run, self._on_event)
         self._on_event(self._started())
         while True:
             try:
@@ -283,15 +285,15 @@ class _Run:
         return measured
 
     def _keep_state(self) -> ParametersRead:
-        """Reads the state of the device, which also keeps it where it can."""
+        """Reads the state of the device, which also saves it where it can."""
         parameters, scales = tuple(self._device.read_parameters()), self._device.read_scales()
         state = ParametersRead(self._step, parameters, scales, self._device.counters())
-        self._states.keep(state, self._recent_loss())
+        recent = self._results.losses[max(0, self._step - WINDOW_STEPS) : self._step]
+        mean_loss = mean_of_known(recent)
+        self._board.save(self._device, self._step, mean_loss)
+        self._states.keep(state, mean_loss)
         self._on_event(state)
         return state
-
-    def _recent_loss(self) -> float:
-        return mean_of_known(self._results.losses[max(0, self._step - WINDOW_STEPS) : self._step])
 
     def _measure_memory(self) -> None:
         self._memory = _larger(self._memory, self._device.memory())
@@ -327,9 +329,12 @@ class _Run:
 
     def _roll_back(self, trouble: Diverged) -> None:
         """Goes back to the best state, at the learning rate that `_diverged` has lowered."""
-        origin: Origin = "host"
-        if self._states.best is not None:
-            self._place(self._upload(self._states.best))
+        origin: Origin = "board"
+        counters = self._board.load_best(self._device, self._states.trusts)
+        if counters is None and self._states.best is not None:
+            counters, origin = self._upload(self._states.best), "host"
+        if counters is not None:
+            self._place(counters)
         elif self._begin_again is not None:
             origin = "start"
             self._begin_again(self._device)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ondevice.errors import UserError
+from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
 from ondevice.schedule import Schedule
 
@@ -60,6 +61,15 @@ class TrainingDevice(Protocol):
 
     def set_counters(self, counters: Counters) -> None:
         """Set the counters to those of a run that goes on."""
+
+    def save_checkpoint(self, loss: float | None = None) -> int:
+        """Save all state in the board's flash, where `info.keeps_checkpoints`."""
+
+    def load_checkpoint(self, which: Which = "newest") -> FlashCheckpoint:
+        """Put a saved state back; ends the schedule."""
+
+    def checkpoints(self) -> Sequence[FlashCheckpoint]:
+        """What is saved."""
 
     def paint(self, pattern: int) -> None:
         """Fill the arena and the unused stack with a pattern."""
