@@ -13,22 +13,20 @@ from ondevice import options as opt
 from ondevice.budget import budget_lines, check_budget
 from ondevice.compiled_model import load_model_directory, run_compiler
 from ondevice.config import load_config
-from ondevice.display import TrainingDisplay, format_bytes, format_evaluation
+from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
-from ondevice.events import Event
 from ondevice.info import describe
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
-from ondevice.json_lines import JsonLines
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.model_options import Section, with_model_options
 from ondevice.profile.command import profile
-from ondevice.report import summary_table
 from ondevice.search.command import search
-from ondevice.session import evaluate_once, prepare, train_once
+from ondevice.session import evaluate_once, prepare
 from ondevice.sources import compile_request, load_sources
 from ondevice.target import board_budget, build_for, real_port, target_board
 from ondevice.terminal import text_console
+from ondevice.train_command import train
 from ondevice.tune.command import tune, tune_worker
 from ondevice_compiler.errors import UserError as CompilerError
 
@@ -66,88 +64,14 @@ def _fail(message: str) -> None:
     sys.exit(1)
 
 
-@app.command(
+app.command(
     epilog="Examples:\n\n"
     "  ondevice train\n\n"
     "  ondevice train --board host --scheme last --epochs 5\n\n"
-    "  ondevice train --model net.onnx --data mine.npz --port /dev/ttyACM0 --board nucleo_f446re"
-)
-@with_model_options
-def train(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    flash: opt.FlashOption = None,
-    steps: opt.StepsOption = None,
-    epochs: opt.EpochsOption = None,
-    learning_rate: opt.LearningRateOption = None,
-    schedule: opt.ScheduleOption = None,
-    warmup_steps: opt.WarmupOption = None,
-    step_every: opt.StepEveryOption = None,
-    step_factor: opt.StepFactorOption = None,
-    seed: opt.SeedOption = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between checkpoints (default: an epoch)")
-    ] = None,
-    checkpoint: opt.CheckpointOption = None,
-    config: opt.ConfigOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of run folders (default: runs)")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option(help="Run folder is DATE-NAME (default: the model's name)")
-    ] = None,
-    as_json: opt.JsonLinesOption = False,
-    build_dir: opt.BuildDirOption = DEFAULT_BUILD,
-) -> None:
-    """Train on the device: compile, build, start, evaluate, train, evaluate."""
-    if steps is not None and epochs is not None:
-        raise typer.BadParameter("--steps and --epochs exclude each other")
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "port": port, "flash": flash},
-            "training": {
-                "steps": steps,
-                "epochs": epochs,
-                "learning_rate": learning_rate,
-                "learning_rate_schedule": schedule,
-                "warmup_steps": warmup_steps,
-                "learning_rate_step_every": step_every,
-                "learning_rate_step_factor": step_factor,
-                "seed": seed,
-                "checkpoint_every_steps": checkpoint_every,
-            },
-            "output": {"directory": output, "name": run_name},
-        },
-    )
-    console = text_console(as_json)
-    lines = JsonLines(sys.stdout) if as_json else None
-    prepared = prepare(settings, build_dir, console.print)
-    stop = StopOnInterrupt(
-        lambda: console.print("Stopping after this step; Ctrl-C again ends at once.")
-    )
-    with TrainingDisplay(console) as display, stop:
-
-        def on_event(event: Event) -> None:
-            display.on_event(event)
-            if lines is not None:
-                lines.on_event(event)
-
-        result = train_once(
-            settings, prepared, build_dir, on_event, stop.requested, console.print, checkpoint
-        )
-    console.print(summary_table(result.summary))
-    if lines is not None:
-        lines.write({"event": "summary", **result.summary, "run": str(result.folder)})
-    if result.interrupted:
-        console.print(f"Interrupted; the parameters so far are in {result.checkpoint}")
-        raise typer.Exit(EXIT_CODE)
-    console.print(f"Results are in {result.folder}")
+    "  ondevice train --model net.onnx --data mine.npz --port /dev/ttyACM0 "
+    "--board nucleo_f446re\n\n"
+    "  ondevice train --resume runs/20260101-120000-watch"
+)(train)
 
 
 @app.command(

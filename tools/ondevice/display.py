@@ -6,7 +6,17 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ondevice.events import Ended, Evaluated, Event, Started, StepTrained
+from ondevice.events import (
+    BoardCheckpoint,
+    Ended,
+    Evaluated,
+    Event,
+    LinkLost,
+    RolledBack,
+    Started,
+    StepTrained,
+    WentOn,
+)
 
 PLAIN_LINES = 10  # progress lines of a whole run where there is no terminal
 RUNNING_WINDOW = 50  # samples in the running loss and accuracy
@@ -41,6 +51,7 @@ class TrainingDisplay:
         self._progress: Progress | None = None
         self._started: Started | None = None
         self._begun_s = 0.0
+        self._seen = 0  # steps by this process, which may not have begun the run
         self._loss = 0.0
         self._accuracy = 0.0
         self._shown_s = float("-inf")
@@ -60,8 +71,37 @@ class TrainingDisplay:
         elif isinstance(event, Evaluated):
             words = {"before": "Before training", "epoch": "So far", "after": "After training"}
             self._console.print(f"{words[event.moment]}: {format_evaluation(event)}")
+        elif isinstance(event, LinkLost | WentOn | RolledBack | BoardCheckpoint):
+            self._trouble(event)
         elif isinstance(event, Ended):
             self._stop()
+
+    def _trouble(self, event: LinkLost | WentOn | RolledBack | BoardCheckpoint) -> None:
+        if isinstance(event, LinkLost):
+            once = event.attempt == 1
+            what = f"Step {event.step}: {event.error}" if once else f"Still no link: {event.error}"
+            line = f"{what}; trying again in {event.wait_s:g} s (attempt {event.attempt})"
+        elif isinstance(event, WentOn):
+            whose = {
+                "board": "with what the board holds",
+                "host": "with the parameters of the last checkpoint, uploaded",
+                "start": "from the start",
+            }
+            line = f"Going on after step {event.step} {whose[event.origin]}"
+            if event.step < event.previous_step:
+                line += f"; {event.previous_step - event.step} steps are trained again"
+            elif event.step > event.previous_step:
+                line += f"; the result of {event.step - event.previous_step} is not known"
+        elif isinstance(event, RolledBack):
+            line = (
+                f"Step {event.diverged_step}: {event.reason}; back to step {event.step}, learning "
+                f"rate times {event.rate_scale:g} from now on (rollback {event.rollbacks})"
+            )
+        elif event.error:
+            line = f"Step {event.step}: no more checkpoints on the board: {event.error}"
+        else:
+            return
+        self._console.print(line)
 
     def _start(self, event: Started) -> None:
         self._started = event
@@ -85,9 +125,10 @@ class TrainingDisplay:
 
     def _step(self, event: StepTrained) -> None:
         now = self._clock()
-        if event.step == 1:
+        if self._seen == 0:
             self._begun_s = now
-        weight = 1.0 / min(event.step, RUNNING_WINDOW)
+        self._seen += 1
+        weight = 1.0 / min(self._seen, RUNNING_WINDOW)
         self._loss += weight * (event.loss - self._loss)
         self._accuracy += weight * (event.correct - self._accuracy)
         assert self._started is not None  # Started is always the first event
@@ -104,8 +145,8 @@ class TrainingDisplay:
     def _figures(self, event: StepTrained, now: float) -> str:
         assert self._started is not None
         parts = [f"loss {self._loss:.3f}", f"accuracy {100 * self._accuracy:.0f} %"]
-        if now > self._begun_s and event.step > 1:
-            parts.append(f"{(event.step - 1) / (now - self._begun_s):.0f} samples/s")
+        if now > self._begun_s and self._seen > 1:
+            parts.append(f"{(self._seen - 1) / (now - self._begun_s):.0f} samples/s")
         if event.count is not None:
             parts.append(f"{event.count:,} {self._started.counter}/step")
         parts.append(f"RAM {format_bytes(self._started.planned_ram_bytes)}")

@@ -46,6 +46,15 @@ FlashOption = Annotated[
     bool | None,
     typer.Option("--flash", help="Flash the real board first.", rich_help_panel=_DEVICE),
 ]
+ReconnectOption = Annotated[
+    float | None,
+    typer.Option(
+        "--reconnect-s",
+        min=0.0,
+        help="How long a lost link is opened again; 0: not at all (default: 60)",
+        rich_help_panel=_DEVICE,
+    ),
+]
 StepsOption = Annotated[
     int | None,
     typer.Option(
