@@ -67,7 +67,7 @@ CHIP_SVDS := STM32F446x STM32F411xx STM32L4x6
 CHIP_DEVICES := f4-01_11 f4-46 f7-67_68_77_78 g0-71_81 h7-42_43_50_53 l4-76_86 u5-75_85
 build/chips/fetched: | $(TEST_STAMP)
 	@rm -rf build/chips && mkdir -p build/chips/packages
-	$(PIP) download --no-deps --no-build-isolation --dest build/chips/packages \
+	$(PIP) download --no-deps --dest build/chips/packages \
 	    cmsis-svd==0.4 modm-devices==0.13.1
 	tar -xzf build/chips/packages/cmsis-svd-0.4.tar.gz -C build/chips --strip-components=4 \
 	    $(CHIP_SVDS:%=cmsis-svd-0.4/cmsis_svd/data/STMicro/%.svd)

@@ -1,4 +1,5 @@
-/* What the device says of itself: the payload of READY and of the reply to HELLO. */
+/* What the device says of itself: the payload of READY and of the reply to HELLO, and which board
+ * and firmware it is. */
 #include <string.h>
 
 #include "ondevice/handlers.h"
@@ -45,4 +46,19 @@ od_outcome_t od_handle_hello(od_session_t *session, uint8_t *payload, uint32_t n
     /* A host that has a key greets with a nonce; it will refuse to go on without. */
     return n == 0 || n == OD_NONCE_BYTES ? od_done(od_device_info(session, payload))
                                          : od_failed(OD_FAIL_LENGTH);
+}
+
+od_outcome_t od_handle_identify(od_session_t *session, uint8_t *payload, uint32_t n) {
+    const od_port_t *port = session->port;
+    (void)n;
+    uint8_t *at = od_put_u8(payload, (uint8_t)port->start_reason);
+    at = od_put_u8(at, (uint8_t)port->unique_id_bytes);
+    at = od_put_u16(at, 0);
+    memset(at, 0, sizeof port->unique_id + OD_IMAGE_DIGEST_BYTES);
+    memcpy(at, port->unique_id, port->unique_id_bytes);
+    at += sizeof port->unique_id;
+    if (port->image_digest != NULL) {
+        memcpy(at, port->image_digest, OD_IMAGE_DIGEST_BYTES);
+    }
+    return od_done((uint32_t)(at + OD_IMAGE_DIGEST_BYTES - payload));
 }

@@ -27,6 +27,7 @@ static const request_t requests[] = {
     {OD_WRITE, ANY_LENGTH, od_handle_write},
     {OD_READ, 12, od_handle_read},
     {OD_DESCRIBE, 4, od_handle_describe},
+    {OD_IDENTIFY, 0, od_handle_identify},
     {OD_TRAIN, ANY_LENGTH, od_handle_train},
     {OD_EVALUATE, 0, od_handle_evaluate},
     {OD_APPLY, ANY_LENGTH, od_handle_apply},

@@ -18,6 +18,8 @@ static uint32_t fake_stack_high_water(void *context) {
 
 static uint32_t fake_profile[3];
 
+static const uint8_t fake_digest[OD_IMAGE_DIGEST_BYTES] = {0xD1, 0x6E, 0x57};
+
 static inline od_port_t fake_port(void (*write)(void *, const uint8_t *, uint32_t),
                                   void (*quit)(void *)) {
     const od_port_t port = {
@@ -34,6 +36,10 @@ static inline od_port_t fake_port(void (*write)(void *, const uint8_t *, uint32_
         .profile = fake_profile,
         .profile_count = 3,
         .allow_export = true,
+        .start_reason = OD_START_BROWN_OUT,
+        .unique_id = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+        .unique_id_bytes = 12,
+        .image_digest = fake_digest,
     };
     return port;
 }

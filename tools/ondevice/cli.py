@@ -16,7 +16,7 @@ from ondevice.config import load_config
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
-from ondevice.info import describe
+from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.model_options import Section, with_model_options
@@ -251,15 +251,25 @@ def eval_verb(
 
 
 @app.command(
-    epilog="Examples:\n\n  ondevice info runs/20260101-120000-watch\n\n  ondevice info qemu_f405"
+    epilog="Examples:\n\n"
+    "  ondevice info runs/20260101-120000-watch\n\n"
+    "  ondevice info qemu_f405\n\n"
+    "  ondevice info --port /dev/ttyACM0"
 )
 def info(
     subject: Annotated[
         str, typer.Argument(help="A compiled model, a run folder, a checkpoint, or a board's name")
-    ],
+    ] = "",
+    port: Annotated[str, typer.Option(help="Ask the board behind this serial port.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="The manifest on stdout.")] = False,
 ) -> None:
     """Describe a compiled model, a run, a checkpoint or a board."""
+    if bool(subject) == bool(port):
+        raise typer.BadParameter("allowed: what to describe, or --port, one of them")
+    if port:
+        for line in describe_port(port):
+            print(line)
+        return
     if as_json:
         print(json.dumps(load_model_directory(Path(subject)).manifest))
         return

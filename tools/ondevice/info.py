@@ -10,6 +10,9 @@ from ondevice.checkpoint import load_checkpoint
 from ondevice.compiled_model import load_model_directory
 from ondevice.display import format_bytes
 from ondevice.errors import UserError
+from ondevice.link.device import Device
+from ondevice.link.identity import START_TEXT
+from ondevice.link.transport import SerialTransport
 from ondevice.report import describe_result
 
 
@@ -81,6 +84,29 @@ def describe_board(name: str) -> list[str]:
     from ondevice.boards import load_board
 
     return [f"{key:<16} {value}" for key, value in asdict(load_board(name)).items() if value]
+
+
+def describe_port(port: str, baud: int = 115200) -> list[str]:
+    """Asks the board behind a serial port.
+
+    Raises:
+        LinkError: The port cannot be opened, or nobody answers.
+    """
+    with Device(SerialTransport(port, baud)) as device:
+        return describe_device(device)
+
+
+def describe_device(device: Device) -> list[str]:
+    """Describes a board that is connected, its model, and why it started."""
+    info, identity = device.info, device.identity()
+    clock = f"{info.clock_hz / 1e6:g} MHz" if info.clock_hz else "unknown"
+    return [
+        f"board       {info.board}, clock {clock}",
+        f"chip        {identity.unique_id or 'no unique id'}",
+        f"started by  {START_TEXT[identity.start_reason]}",
+        f"firmware    {identity.image_digest or 'no digest'}",
+        f"model       {info.model} ({info.model_id}), ABI {info.abi}",
+    ]
 
 
 def _run_lines(path: Path) -> list[str]:

@@ -9,6 +9,7 @@
 
 /* device_info.c */
 od_outcome_t od_handle_hello(od_session_t *session, uint8_t *payload, uint32_t n);
+od_outcome_t od_handle_identify(od_session_t *session, uint8_t *payload, uint32_t n);
 
 /* region_requests.c */
 od_outcome_t od_handle_write(od_session_t *session, uint8_t *payload, uint32_t n);

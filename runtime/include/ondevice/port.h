@@ -18,6 +18,8 @@ typedef enum {
     OD_COUNTER_NANOSECONDS = 3   /* wall time: the host board */
 } od_counter_kind_t;
 
+#define OD_IMAGE_DIGEST_BYTES 32u
+
 typedef enum {
     OD_START_UNKNOWN = 0,
     OD_START_POWER = 1,
@@ -70,6 +72,7 @@ typedef struct {
     od_start_reason_t start_reason;
     uint8_t unique_id[16]; /* of the chip; unique_id_bytes of it, 0: none */
     uint32_t unique_id_bytes;
+    const uint8_t *image_digest; /* OD_IMAGE_DIGEST_BYTES of the firmware; NULL: unknown */
 } od_port_t;
 
 #endif

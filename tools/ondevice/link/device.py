@@ -16,6 +16,7 @@ from ondevice.link.flash_checkpoint import (
     encode_loss,
     encode_which,
 )
+from ondevice.link.identity import Identity, decode_identity
 from ondevice.link.messages import (
     ADDRESS_BYTES,
     Counters,
@@ -109,6 +110,10 @@ class Device:
     def last_fault(self) -> Fault | None:
         """How the board's last run ended, where it told so."""
         return self._channel.fault
+
+    def identity(self) -> Identity:
+        """Ask which chip and firmware this is, and why it started."""
+        return decode_identity(self._channel.request(Request.IDENTIFY))
 
     @property
     def link_statistics(self) -> LinkStatistics:
