@@ -1,0 +1,107 @@
+"""The half of the STM32F4's drivers that only silicon runs, run in QEMU as far as QEMU goes.
+
+The firmware is the Nucleo's, with OD_SIMULATED=0: the UART by interrupt into a ring, the clock, the
+watchdog, the reset flags, the flash controller. QEMU's netduinoplus2 has that UART with its
+interrupt. It has no oscillators (the firmware must fall back), no flash controller (a checkpoint
+must fail, not hang), no watchdog, and faults where the unique id is read, so this test reads it
+elsewhere. What those parts do on silicon is not tested here.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ondevice.boards import load_board
+from ondevice.errors import DeviceError
+from ondevice.link.device import Device
+from ondevice.link.messages import CounterKind, Failure
+from ondevice.link.transport import ProcessTransport
+from ondevice.linker_script import linker_script
+from ondevice.toolchain import (
+    CODE,
+    LINK,
+    WARNINGS,
+    definitions,
+    driver_folders,
+    machine_flags,
+)
+from test_firmware import FAKE_MODEL, expected_weights, train
+
+ROOT = Path(__file__).resolve().parent.parent
+BOARD = load_board("nucleo_f446re")
+UNIQUE_ID, ELSEWHERE = "0x1FFF7A10u", "0x20000000u"
+HSI_HZ = 16_000_000  # RM0390 6.2.2
+QEMU = [
+    "qemu-system-arm", "-M", "netduinoplus2", "-nodefaults", "-display", "none", "-monitor", "none",
+    "-icount", "shift=0,sleep=off,align=off",
+    "-serial", "null", "-serial", "stdio",  # the second UART is the Nucleo's
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("silicon")
+    source = folder / "src"
+    shutil.copytree(ROOT / "firmware" / "src", source)
+    chip = source / BOARD.driver / "chip.h"
+    text = chip.read_text(encoding="utf-8")
+    assert text.count(UNIQUE_ID) == 1
+    chip.write_text(text.replace(UNIQUE_ID, ELSEWHERE), encoding="utf-8")
+    (folder / "model.c").write_text(FAKE_MODEL, encoding="utf-8")
+    (folder / "board.ld").write_text(linker_script(BOARD), encoding="utf-8")
+    places = [source, *(source / name for name in driver_folders(BOARD)), ROOT / "runtime" / "src"]
+    sources = [path for place in places for path in sorted(place.glob("*.c"))]
+    macros = {**definitions(BOARD), "OD_BOARD_NAME": f'"{BOARD.name}"'}
+    assert macros["OD_SIMULATED"] == "0"
+    includes = (ROOT / "runtime" / "include", source, source / BOARD.driver)
+    program = folder / "firmware.elf"
+    subprocess.run(
+        [
+            "arm-none-eabi-gcc", "-std=c99", *machine_flags(BOARD), *CODE, *WARNINGS,
+            *(f"-I{folder}" for folder in includes),
+            *(f"-D{name}={value}" for name, value in macros.items()),
+            *sources, folder / "model.c",
+            *LINK, f"-T{folder / 'board.ld'}", "-o", program, "-lc", "-lgcc",
+        ],
+        check=True,
+    )  # fmt: skip
+    return program
+
+
+@pytest.fixture
+def start(elf: Path) -> Callable[[], Device]:
+    return lambda: Device(ProcessTransport([*QEMU, "-kernel", str(elf)], name=BOARD.name))
+
+
+def test_the_interrupt_driven_uart_trains_exactly_what_it_was_sent(
+    start: Callable[[], Device],
+) -> None:
+    with start() as device:
+        assert device.info.board == "nucleo_f446re"
+        assert device.info.receive_bytes == 2047  # a ring; the simulated boards poll
+        assert device.info.counter is CounterKind.CYCLES
+        train(device, 3)
+        weights = device.read_parameters()[0]
+    values = [int.from_bytes(weights[i : i + 4], "little") for i in range(0, 16, 4)]
+    assert values[:3] == expected_weights(3)[:3]
+
+
+def test_without_an_oscillator_the_chip_stays_on_its_own(start: Callable[[], Device]) -> None:
+    with start() as device:
+        assert device.info.clock_hz == HSI_HZ
+
+
+def test_a_flash_that_takes_nothing_is_a_refused_checkpoint_and_the_session_goes_on(
+    start: Callable[[], Device],
+) -> None:
+    with start() as device:
+        assert device.info.keeps_checkpoints
+        train(device, 1)
+        with pytest.raises(DeviceError) as caught:
+            device.save_checkpoint()
+        assert caught.value.code == Failure.STORAGE
+        train(device, 1)
+        assert device.counters().trained == 2
