@@ -8,14 +8,15 @@ elsewhere. What those parts do on silicon is not tested here.
 """
 
 import shutil
+import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ondevice.boards import load_board
-from ondevice.errors import DeviceError
+from ondevice.errors import BoardFault, DeviceError
 from ondevice.link.device import Device
 from ondevice.link.messages import CounterKind, Failure
 from ondevice.link.transport import ProcessTransport
@@ -28,11 +29,15 @@ from ondevice.toolchain import (
     driver_folders,
     machine_flags,
 )
-from test_firmware import FAKE_MODEL, expected_weights, train
+from test_firmware import FAKE_MODEL, expected_weights, replaced, train
 
 ROOT = Path(__file__).resolve().parent.parent
 BOARD = load_board("nucleo_f446re")
 UNIQUE_ID, ELSEWHERE = "0x1FFF7A10u", "0x20000000u"
+LABEL_FAULT = 703
+HEAD = "static int32_t evaluate(od_result_t *result, od_trace_t *trace) {"
+TRAP = f"if (label == {LABEL_FAULT}u) {{ __builtin_trap(); }}"
+MODEL = replaced(FAKE_MODEL, HEAD, f"{HEAD} {TRAP}")
 HSI_HZ = 16_000_000  # RM0390 6.2.2
 QEMU = [
     "qemu-system-arm", "-M", "netduinoplus2", "-nodefaults", "-display", "none", "-monitor", "none",
@@ -50,7 +55,7 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = chip.read_text(encoding="utf-8")
     assert text.count(UNIQUE_ID) == 1
     chip.write_text(text.replace(UNIQUE_ID, ELSEWHERE), encoding="utf-8")
-    (folder / "model.c").write_text(FAKE_MODEL, encoding="utf-8")
+    (folder / "model.c").write_text(MODEL, encoding="utf-8")
     (folder / "board.ld").write_text(linker_script(BOARD), encoding="utf-8")
     places = [source, *(source / name for name in driver_folders(BOARD)), ROOT / "runtime" / "src"]
     sources = [path for place in places for path in sorted(place.glob("*.c"))]
@@ -72,14 +77,17 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(elf: Path) -> Callable[[], Device]:
-    return lambda: Device(ProcessTransport([*QEMU, "-kernel", str(elf)], name=BOARD.name))
+def line(elf: Path) -> Iterator[ProcessTransport]:
+    """The UART of a board that was just switched on."""
+    transport = ProcessTransport([*QEMU, "-kernel", str(elf)], name=BOARD.name)
+    yield transport
+    transport.close()
 
 
 def test_the_interrupt_driven_uart_trains_exactly_what_it_was_sent(
-    start: Callable[[], Device],
+    line: ProcessTransport,
 ) -> None:
-    with start() as device:
+    with Device(line) as device:
         assert device.info.board == "nucleo_f446re"
         assert device.info.receive_bytes == 2047  # a ring; the simulated boards poll
         assert device.info.counter is CounterKind.CYCLES
@@ -89,15 +97,15 @@ def test_the_interrupt_driven_uart_trains_exactly_what_it_was_sent(
     assert values[:3] == expected_weights(3)[:3]
 
 
-def test_without_an_oscillator_the_chip_stays_on_its_own(start: Callable[[], Device]) -> None:
-    with start() as device:
+def test_without_an_oscillator_the_chip_stays_on_its_own(line: ProcessTransport) -> None:
+    with Device(line) as device:
         assert device.info.clock_hz == HSI_HZ
 
 
 def test_a_flash_that_takes_nothing_is_a_refused_checkpoint_and_the_session_goes_on(
-    start: Callable[[], Device],
+    line: ProcessTransport,
 ) -> None:
-    with start() as device:
+    with Device(line) as device:
         assert device.info.keeps_checkpoints
         train(device, 1)
         with pytest.raises(DeviceError) as caught:
@@ -105,3 +113,19 @@ def test_a_flash_that_takes_nothing_is_a_refused_checkpoint_and_the_session_goes
         assert caught.value.code == Failure.STORAGE
         train(device, 1)
         assert device.counters().trained == 2
+
+
+def test_a_fault_is_told_over_the_uart_and_the_board_restarts(
+    line: ProcessTransport, elf: Path
+) -> None:
+    device = Device(line, elf=elf)
+    device.write_input(bytes(600))
+    device.write_label(struct.pack("<I", LABEL_FAULT))
+    with pytest.raises(BoardFault, match=r"evaluate .*model\.c:\d+.*; it restarted"):
+        device.train(0.25)
+    again = Device(line, elf=elf)
+    assert again.last_fault is not None
+    assert again.last_fault.again
+    assert again.counters().trained == 0
+    train(again, 2)
+    assert again.counters().trained == 2
