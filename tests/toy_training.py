@@ -111,6 +111,7 @@ class ToyDevice:
             parameters_valid=True,
             allow_export=True,
             authenticated=False,
+            image_damaged=False,
             payload_bytes_max=1024,
             receive_bytes=1024,
             arena_bytes=64,

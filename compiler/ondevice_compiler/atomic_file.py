@@ -5,12 +5,13 @@ import tempfile
 from pathlib import Path
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
+def write_bytes_atomically(path: Path, content: bytes, mode: int | None = None) -> None:
     """Writes a file so that no reader, and no crash, ever sees half of it.
 
     Args:
         path: Destination; replaced where it exists. Its folder must exist.
         content: All bytes of the file.
+        mode: Its permissions, before it has any content; None: as any other file of the user.
 
     Raises:
         OSError: The folder cannot be written or the disk is full; `path` is as it was before.
@@ -22,7 +23,7 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp gives 0600; a result file is as readable as any other file of the user.
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o666 & ~_umask() if mode is None else mode)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

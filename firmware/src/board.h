@@ -2,6 +2,7 @@
 #ifndef ONDEVICE_FIRMWARE_BOARD_H
 #define ONDEVICE_FIRMWARE_BOARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ondevice/messages.h"
@@ -40,6 +41,10 @@ const od_storage_t *board_storage(void);
 /* Why the board started, and the chip's unique id (at most 16 bytes; returns how many). */
 od_start_reason_t board_start_reason(void);
 uint32_t board_unique_id(uint8_t *id);
+
+/* Fill n bytes that differ at every start and that nobody can predict; returns false where the
+ * board has no source of them. */
+bool board_entropy(uint8_t *to, uint32_t n);
 
 /* The watchdog restarts the board when it is not fed for `timeout_ms`; where the board has none,
  * both do nothing. Waiting loops of a driver feed it. */

@@ -1,5 +1,6 @@
 /* The firmware of every board: bytes from the UART into the session, for ever. */
 #include "board.h"
+#include "image_header.h"
 #include "ondevice/model.h"
 #include "ondevice/session.h"
 
@@ -50,11 +51,15 @@ int main(void) {
         .exit = port_exit,
         .profile = profile,
         .profile_count = PROFILE_ENTRIES,
+        .image_damaged = !image_is_whole(),
+        .image_digest = od_image.digest,
+        .key = od_image_key(&od_image),
         .allow_export = OD_ALLOW_EXPORT != 0,
         .storage = board_storage(),
         .start_reason = board_fault_start(board_start_reason()),
     };
     port.unique_id_bytes = board_unique_id(port.unique_id);
+    port.start_seed.fresh = board_entropy(port.start_seed.entropy, sizeof port.start_seed.entropy);
     if (od_session_init(&session, &od_model, &port) != OD_OK) {
         board_exit(2);
         return 2;

@@ -12,7 +12,8 @@ static uint8_t flags(const od_session_t *session) {
                      (port->allow_export ? OD_INFO_ALLOW_EXPORT : 0u) |
                      (port->storage != NULL ? OD_INFO_KEEPS_CHECKPOINTS : 0u) |
                      (session->restored ? OD_INFO_RESTORED : 0u) |
-                     (port->key != NULL ? OD_INFO_AUTHENTICATED : 0u));
+                     (port->key != NULL ? OD_INFO_AUTHENTICATED : 0u) |
+                     (port->image_damaged ? OD_INFO_IMAGE_DAMAGED : 0u));
 }
 
 uint32_t od_device_info(const od_session_t *session, uint8_t *payload) {

@@ -47,6 +47,9 @@ static const request_t requests[] = {
 };
 
 static od_outcome_t execute(od_session_t *session, uint8_t type, uint8_t *payload, uint32_t n) {
+    if (session->port->image_damaged && type != OD_HELLO && type != OD_IDENTIFY && type != OD_BYE) {
+        return od_failed(OD_FAIL_IMAGE);
+    }
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
         const request_t *request = &requests[i];
         if (request->type == type) {

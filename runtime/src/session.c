@@ -31,9 +31,6 @@ int32_t od_session_init(od_session_t *session, const od_model_t *model, const od
     if (model->abi != OD_MODEL_ABI) {
         return OD_ERROR_ABI;
     }
-    if (port->key != NULL && !port->start_seed.fresh) {
-        return OD_ERROR_STATE;
-    }
     session->model = model;
     session->port = port;
     session->parameters_valid = true;
@@ -153,7 +150,7 @@ static void greet(od_session_t *session, const od_frame_receiver_t *received) {
     if (header->session == session->id) {
         return; /* a late copy: the session is open */
     }
-    if (received->payload_bytes != OD_NONCE_BYTES) {
+    if (received->payload_bytes != OD_NONCE_BYTES || !session->port->start_seed.fresh) {
         send_nak(session, header->session, OD_NAK_AUTHENTICATION);
         return;
     }

@@ -14,6 +14,8 @@ from ondevice.boards import Board
 from ondevice.elf import read_sizes
 from ondevice.errors import UserError
 from ondevice.flash import flash_file
+from ondevice.image import ImageHeader, check_images, seal_image
+from ondevice.key import check_board_takes_key
 from ondevice.places import project_root
 
 _QUIET = {
@@ -45,6 +47,7 @@ class Firmware:
         flash_bytes: As programmed; None for the host.
         data_bytes: Initialised and zeroed RAM; None for the host.
         stack_bytes: Stack reserve; None for the host.
+        image: What the image says of itself.
     """
 
     elf: Path
@@ -52,6 +55,7 @@ class Firmware:
     flash_bytes: int | None
     data_bytes: int | None
     stack_bytes: int | None
+    image: ImageHeader
 
     @property
     def ram_bytes(self) -> int | None:
@@ -61,13 +65,21 @@ class Firmware:
         return self.data_bytes + self.stack_bytes
 
 
-def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
+def build_firmware(
+    model_dir: Path,
+    board: Board,
+    build_dir: Path,
+    key: bytes | None = None,
+    allow_export: bool | None = None,
+) -> Firmware:
     """Builds a model's firmware for a board.
 
     Args:
         model_dir: Written by the compiler.
         board: Target.
         build_dir: Objects and results; its own for each model and board.
+        key: The firmware serves only who has it, too; None: anybody.
+        allow_export: Whether private data may be read from it; None: of simulated boards only.
 
     Raises:
         BuildError: A tool is missing, the C does not compile, or it does not fit the board: by how
@@ -84,6 +96,10 @@ def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
         "PLATFORMIO_WORKSPACE_DIR": str(build_dir.resolve() / "workspace"),
         "ONDEVICE_MODEL_DIR": str(model_dir.resolve()),
     }
+    if allow_export is not None:
+        environment["ONDEVICE_ALLOW_EXPORT"] = str(int(allow_export))
+    if key is not None:
+        check_board_takes_key(board)
     command = [sys.executable, "-m", "platformio", "run", "-d", str(root), "-e", board.name]
     command += ["-c", str(root / "firmware" / "platformio.ini")]
     done = subprocess.run(
@@ -94,13 +110,15 @@ def build_firmware(model_dir: Path, board: Board, build_dir: Path) -> Firmware:
         raise _failure(output, board, build_dir)
     folder = build_dir / "out" / board.name
     if board.run == "host":
-        return Firmware(folder / "firmware", None, None, None, None)
+        program = folder / "firmware"
+        return Firmware(program, None, None, None, None, seal_image(program, None, key))
     elf = folder / "firmware.elf"
     sizes = read_sizes(elf)
     if sizes.heap_symbols:
         raise BuildError(f"{elf}: links {', '.join(sizes.heap_symbols)}: no heap is allowed")
     binary = folder / "firmware.bin"
-    return Firmware(elf, binary, sizes.flash_bytes, sizes.data_bytes, sizes.stack_bytes)
+    image = seal_image(elf, binary, key)
+    return Firmware(elf, binary, sizes.flash_bytes, sizes.data_bytes, sizes.stack_bytes, image)
 
 
 def simulate_command(firmware: Firmware, board: Board) -> list[str]:
@@ -138,6 +156,7 @@ def simulation_command(program: str, board: Board, restarts: bool = False) -> li
 
 def flash(firmware: Firmware, board: Board, port: str | None = None, tool: str = "auto") -> str:
     """Puts a firmware on a real board; see `ondevice.flash.flash_file`."""
+    check_images(firmware.elf)
     return flash_file(firmware.elf, board, port, tool)
 
 

@@ -18,6 +18,7 @@ from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
 from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
+from ondevice.key import load_key, new_key
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.model_options import Section, with_model_options
 from ondevice.profile.command import profile
@@ -143,6 +144,8 @@ def build(
     data: opt.DataOption = None,
     calibration: opt.CalibrationOption = None,
     board: opt.BoardOption = None,
+    key: opt.KeyOption = None,
+    allow_export: opt.AllowExportOption = None,
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
@@ -152,12 +155,12 @@ def build(
         {
             "model": model,
             "data": {"file": data, "calibration": calibration},
-            "device": {"board": board},
+            "device": {"board": board, "key_file": key, "allow_export": allow_export},
         },
     )
     prepared = prepare(settings, build_dir, text_console(stderr=True).print, connect=False)
     assert prepared.board is not None  # only a bare --port leaves it open
-    firmware = build_for(prepared.model, prepared.board, build_dir)
+    firmware = build_for(prepared.model, prepared.board, build_dir, settings.device)
     if firmware.flash_bytes is None or firmware.ram_bytes is None:
         print(firmware.elf)  # a native program has neither flash nor a RAM limit
         return
@@ -177,6 +180,8 @@ def flash(
     calibration: opt.CalibrationOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
+    key: opt.KeyOption = None,
+    allow_export: opt.AllowExportOption = None,
     tool: Annotated[
         Literal["auto", "openocd", "st-flash", "platformio", "disk"],
         typer.Option(help="What flashes: the first of these that is there, or this one"),
@@ -192,7 +197,13 @@ def flash(
         {
             "model": model,
             "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "port": port, "flash": True},
+            "device": {
+                "board": board,
+                "port": port,
+                "flash": True,
+                "key_file": key,
+                "allow_export": allow_export,
+            },
         },
     )
     target = target_board(settings.device)
@@ -201,7 +212,7 @@ def flash(
             "only a real board is flashed; name it with --board (see `ondevice boards`)"
         )
     prepared = prepare(settings, build_dir, text_console(stderr=True).print)
-    firmware = build_for(prepared.model, target, build_dir)
+    firmware = build_for(prepared.model, target, build_dir, settings.device)
     place = real_port(settings.device, target)
     used = flash_firmware(firmware, target, place, tool)
     model_id = prepared.model.manifest["model_id"]
@@ -220,6 +231,8 @@ def eval_verb(
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
+    key: opt.KeyOption = None,
+    allow_export: opt.AllowExportOption = None,
     checkpoint: opt.CheckpointOption = None,
     config: opt.ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -236,7 +249,13 @@ def eval_verb(
         {
             "model": model,
             "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "port": port, "flash": flash},
+            "device": {
+                "board": board,
+                "port": port,
+                "flash": flash,
+                "key_file": key,
+                "allow_export": allow_export,
+            },
         },
     )
     console = text_console(as_json)
@@ -261,13 +280,14 @@ def info(
         str, typer.Argument(help="A compiled model, a run folder, a checkpoint, or a board's name")
     ] = "",
     port: Annotated[str, typer.Option(help="Ask the board behind this serial port.")] = "",
+    key: opt.KeyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The manifest on stdout.")] = False,
 ) -> None:
     """Describe a compiled model, a run, a checkpoint or a board."""
     if bool(subject) == bool(port):
         raise typer.BadParameter("allowed: what to describe, or --port, one of them")
     if port:
-        for line in describe_port(port):
+        for line in describe_port(port, load_key(key)):
             print(line)
         return
     if as_json:
@@ -306,6 +326,22 @@ app.command(
     epilog="Examples:\n\n  ondevice doctor\n\n  ondevice doctor --board nucleo_f446re\n\n"
     "  ondevice doctor --run"
 )(doctor)
+
+
+key_app = typer.Typer(no_args_is_help=True)
+app.add_typer(key_app, name="key")
+
+
+@key_app.callback()
+def key_group() -> None:
+    """Keys that a host and its boards share."""
+
+
+@key_app.command(name="new", epilog="Example:\n\n  ondevice key new board.key")
+def key_new(file: Annotated[Path, typer.Argument(help="Written once, for you alone")]) -> None:
+    """Make a key; give it to build, flash, train and eval as --key."""
+    new_key(file)
+    print(f"{file}: keep it; a board built with it serves nobody else")
 
 
 @app.command()

@@ -62,12 +62,15 @@ class DeviceSettings:
     """Where it is trained; without `board`, the simulated default, or whatever is at `port`.
 
     A lost link is opened again for at most `reconnect_s`; 0: never.
+    Without `allow_export`, samples, gradients and optimiser state leave only simulated boards.
     """
 
     board: str | None = None
     port: str | None = None
     flash: bool = False
     reconnect_s: float = field(default=60.0, metadata={"minimum": 0.0, "maximum": 1e6})
+    key_file: Path | None = None
+    allow_export: bool | None = None
 
 
 @dataclass(frozen=True)

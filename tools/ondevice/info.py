@@ -86,13 +86,18 @@ def describe_board(name: str) -> list[str]:
     return [f"{key:<16} {value}" for key, value in asdict(load_board(name)).items() if value]
 
 
-def describe_port(port: str, baud: int = 115200) -> list[str]:
+def describe_port(port: str, key: bytes | None = None, baud: int = 115200) -> list[str]:
     """Asks the board behind a serial port.
+
+    Args:
+        port: Its name.
+        key: Of the board, where it has one.
+        baud: Its rate.
 
     Raises:
         LinkError: The port cannot be opened, or nobody answers.
     """
-    with Device(SerialTransport(port, baud)) as device:
+    with Device(SerialTransport(port, baud), key=key) as device:
         return describe_device(device)
 
 

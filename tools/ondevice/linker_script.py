@@ -13,6 +13,8 @@ MEMORY {{
     FLASH (rx) : ORIGIN = {flash_origin:#010x}, LENGTH = {firmware_bytes}
     RAM (rwx) : ORIGIN = {ram_origin:#010x}, LENGTH = {ram_bytes}
 }}
+od_image_start = ORIGIN(FLASH);
+od_image_end = LOADADDR(.data) + SIZEOF(.data);
 /* What lies in no segment is left as it is by whoever loads the program, also when it restarts. */
 PHDRS {{
     code PT_LOAD;
@@ -21,9 +23,9 @@ PHDRS {{
 SECTIONS {{
     .text : {{
         od_text_start = .;
-        KEEP(*(.vectors)) *(.text*)
+        KEEP(*(.vectors)) KEEP(*(.od_image)) *(.text*)
         od_text_end = .;
-        *(.rodata*) . = ALIGN(4);
+        *(.rodata*) . = ALIGN(8);
     }} > FLASH :code
     .ARM.exidx : {{ *(.ARM.exidx*) }} > FLASH :code
     /* The stack is the first of the RAM: what overflows it leaves the RAM and reaches no data. Its

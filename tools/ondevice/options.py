@@ -46,12 +46,29 @@ FlashOption = Annotated[
     bool | None,
     typer.Option("--flash", help="Flash the real board first.", rich_help_panel=_DEVICE),
 ]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Key file: the firmware serves only who has it, too; see `ondevice key new`",
+        rich_help_panel=_DEVICE,
+    ),
+]
 ReconnectOption = Annotated[
     float | None,
     typer.Option(
         "--reconnect-s",
         min=0.0,
         help="How long a lost link is opened again; 0: not at all (default: 60)",
+        rich_help_panel=_DEVICE,
+    ),
+]
+AllowExportOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-export/--no-allow-export",
+        help="Whether samples, gradients and optimiser state may be read from the firmware that "
+        "is built (default: from simulated boards only)",
         rich_help_panel=_DEVICE,
     ),
 ]

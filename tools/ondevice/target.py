@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ondevice.budget import Budget
 from ondevice.compiled_model import ModelDirectory
 from ondevice.config import DeviceSettings
-from ondevice.errors import UserError
+from ondevice.errors import HandshakeError, UserError
+from ondevice.key import load_key
 from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport, SerialTransport, Transport
 
@@ -88,8 +89,19 @@ def board_budget(board: "Board | None", manifest: dict[str, Any]) -> Budget:
     )
 
 
-def build_for(model: ModelDirectory, board: "Board", build_root: Path) -> "Firmware":
+def build_for(
+    model: ModelDirectory,
+    board: "Board",
+    build_root: Path,
+    settings: DeviceSettings | None = None,
+) -> "Firmware":
     """Builds the firmware of a compiled model for a board.
+
+    Args:
+        model: Compiled.
+        board: Target.
+        build_root: Where firmware is built.
+        settings: Its key, and what may leave it; None: no key, as usual for the board.
 
     Raises:
         UserError: It does not compile, or does not fit.
@@ -98,7 +110,9 @@ def build_for(model: ModelDirectory, board: "Board", build_root: Path) -> "Firmw
 
     folder = build_root / "firmware" / f"{board.name}-{str(model.manifest['model_id'])[:24]}"
     folder.mkdir(parents=True, exist_ok=True)
-    return build_firmware(model.path, board, folder)
+    key = load_key(settings.key_file) if settings is not None else None
+    allow_export = settings.allow_export if settings is not None else None
+    return build_firmware(model.path, board, folder, key, allow_export)
 
 
 def open_target(
@@ -117,6 +131,7 @@ def open_target(
     """
     firmware = None
     connect: Callable[[], Transport]
+    key = load_key(settings.key_file)
     if board is None:
         assert settings.port is not None  # target_board gives a board where there is no port
         connect = _serial_port(settings.port, DEFAULT_BAUD)
@@ -125,25 +140,44 @@ def open_target(
         if settings.flash:
             from ondevice.build import flash
 
-            firmware = build_for(model, board, build_root)
+            firmware = build_for(model, board, build_root, settings)
             flash(firmware, board, port)
         connect = _serial_port(port, board.uart_baud)
     elif board.run == "renode":
         from ondevice.renode import start_renode
 
-        firmware = build_for(model, board, build_root)
+        firmware = build_for(model, board, build_root, settings)
         connect = partial(start_renode, firmware.elf, board)
     else:
         from ondevice.build import simulate_command
 
-        firmware = build_for(model, board, build_root)
+        firmware = build_for(model, board, build_root, settings)
         connect = partial(ProcessTransport, simulate_command(firmware, board), name=board.name)
     elf = firmware.elf if firmware is not None else None
 
     def open_device() -> Device:
-        return Device(connect(), expected_abi=int(model.manifest["abi"]), elf=elf)
+        abi = int(model.manifest["abi"])
+        return Device(connect(), expected_abi=abi, elf=elf, key=key)
 
-    return OpenTarget(open_device(), firmware, open_device)
+    device = open_device()
+    if firmware is not None:
+        _check_image(device, firmware)
+    return OpenTarget(device, firmware, open_device)
+
+
+def _check_image(device: Device, firmware: "Firmware") -> None:
+    """Refuses a board that does not run what was built for it just now.
+
+    Raises:
+        HandshakeError: The digest of its image is another one.
+    """
+    found, wanted = device.identity().image_digest, firmware.image.digest.hex()
+    if found != wanted:
+        device.close()
+        raise HandshakeError(
+            f"the {device.info.board} board runs firmware {found[:16] or 'without a digest'}, not "
+            f"the one that was built ({wanted[:16]}): {firmware.elf}; flash it with --flash"
+        )
 
 
 def _serial_port(port: str, baud: int) -> Callable[[], Transport]:

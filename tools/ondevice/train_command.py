@@ -32,6 +32,8 @@ def train(
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
+    key: opt.KeyOption = None,
+    allow_export: opt.AllowExportOption = None,
     reconnect_s: opt.ReconnectOption = None,
     steps: opt.StepsOption = None,
     epochs: opt.EpochsOption = None,
@@ -69,7 +71,12 @@ def train(
     asked: dict[str, Section] = {
         "model": model,
         "data": {"file": data, "calibration": calibration},
-        "device": {"board": board, "flash": flash},
+        "device": {
+            "board": board,
+            "flash": flash,
+            "key_file": key,
+            "allow_export": allow_export,
+        },
         "training": {
             "steps": steps,
             "epochs": epochs,

@@ -9,6 +9,7 @@ from SCons.Script import AlwaysBuild, Default, DefaultEnvironment
 
 from ondevice.boards import load_board
 from ondevice.errors import UserError
+from ondevice.image import check_images, seal_image
 from ondevice.linker_script import linker_script
 from ondevice.toolchain import (
     CODE,
@@ -39,6 +40,7 @@ if not (model / "model.c").is_file():
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit(f"Error: `ondevice compile --board {name} -o {model}` failed")
 
+allow_export = {"0": False, "1": True}.get(os.environ.get("ONDEVICE_ALLOW_EXPORT", ""))
 prefix = tool_prefix(board)
 machine = machine_flags(board)
 env.Replace(
@@ -65,7 +67,7 @@ env.Append(
     ],
     CPPDEFINES=[
         ("OD_BOARD_NAME", env.StringifyMacro(board.firmware_name)),
-        *definitions(board).items(),
+        *definitions(board, allow_export).items(),
     ],
     LINKFLAGS=[*machine],
 )
@@ -85,6 +87,13 @@ if not host:
 env.BuildSources(str(build / "runtime"), str(root / "runtime" / "src"))
 env.BuildSources(str(build / "model"), str(model))
 program = env.BuildProgram()
+
+
+def _seal(target, source, env):
+    seal_image(Path(str(target[0])), None)
+
+
+env.AddPostAction(program, env.VerboseAction(_seal, "Sealing $TARGET"))
 if not host:
     env.Depends(program, str(script))
 targets = [program]
@@ -114,6 +123,7 @@ def _upload(target, source, env):
     from ondevice.flash import flash_file
 
     try:
+        check_images(Path(str(source[0])))
         flash_file(Path(str(source[0])), board, env.subst("$UPLOAD_PORT") or None)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)

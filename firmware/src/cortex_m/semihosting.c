@@ -4,21 +4,17 @@
 
 #if OD_SIMULATED
 
+#include "semihosting.h"
+
 #define SYS_WRITE0 0x04
 #define SYS_EXIT_EXTENDED 0x20
 #define APPLICATION_EXIT 0x20026u
 
-static void semihost(int operation, const void *argument) {
-    register int r0 __asm__("r0") = operation;
-    register const void *r1 __asm__("r1") = argument;
-    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-}
-
-void board_report(const char *text) { semihost(SYS_WRITE0, text); }
+void board_report(const char *text) { (void)semihost(SYS_WRITE0, text); }
 
 void board_exit(int32_t code) {
     const uint32_t block[2] = {APPLICATION_EXIT, (uint32_t)code};
-    semihost(SYS_EXIT_EXTENDED, block);
+    (void)semihost(SYS_EXIT_EXTENDED, block);
     for (;;) {
     }
 }

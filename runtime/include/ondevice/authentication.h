@@ -17,7 +17,7 @@ typedef enum { OD_FROM_HOST = 0, OD_FROM_DEVICE = 1 } od_direction_t;
 
 /* What the device keeps to itself at every start, so that its nonces never repeat. */
 typedef struct {
-    bool fresh; /* the rest differs from that of every other start of this board */
+    bool fresh; /* the rest differs from that of every other start; else no session is served */
     uint32_t boots;
     uint8_t entropy[16];
 } od_start_seed_t;

@@ -58,7 +58,8 @@ typedef enum {
     OD_FAIL_SCHEDULE = 12,    /* TRAIN or APPLY without a rate, and no SCHEDULE before */
     OD_FAIL_STORAGE = 13,     /* the flash could not be written or has no room: see detail */
     OD_FAIL_CHECKPOINT = 14,  /* no whole checkpoint of this model has that number */
-    OD_FAIL_PRIVATE = 15      /* this build does not let it leave the device */
+    OD_FAIL_PRIVATE = 15,     /* this build does not let it leave the device */
+    OD_FAIL_IMAGE = 16 /* the firmware is damaged: only HELLO, IDENTIFY and BYE are executed */
 } od_failure_t;
 
 /* What ended the firmware's last run, in FAULT. */
@@ -89,5 +90,6 @@ typedef enum {
 #define OD_INFO_KEEPS_CHECKPOINTS 0x04u /* the board has flash for them */
 #define OD_INFO_RESTORED 0x08u          /* the parameters came from one at start */
 #define OD_INFO_AUTHENTICATED 0x10u     /* only those who have the key are served */
+#define OD_INFO_IMAGE_DAMAGED 0x20u     /* the firmware is not what was built */
 
 #endif

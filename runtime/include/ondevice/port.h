@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "ondevice/authentication.h"
+#include "ondevice/image.h"
 #include "ondevice/storage.h"
 
 typedef enum {
@@ -17,8 +18,6 @@ typedef enum {
     OD_COUNTER_CYCLES = 2,       /* of clock_hz: DWT on silicon */
     OD_COUNTER_NANOSECONDS = 3   /* wall time: the host board */
 } od_counter_kind_t;
-
-#define OD_IMAGE_DIGEST_BYTES 32u
 
 typedef enum {
     OD_START_UNKNOWN = 0,
@@ -62,6 +61,8 @@ typedef struct {
     /* OD_KEY_BYTES that the host has, too; NULL: sessions are not authenticated. */
     const uint8_t *key;
     od_start_seed_t start_seed; /* needed where there is a key */
+
+    bool image_damaged; /* the firmware is not what was built: nothing is executed */
 
     /* Whether samples, labels, accumulated gradients and optimiser state may be read out. */
     bool allow_export;

@@ -47,9 +47,8 @@ typedef struct {
 } od_session_t;
 
 /* Check the model, put it in the state of its newest checkpoint, or else its initial one, and paint
- * its arena. `model` and `port` must outlive the session. Returns OD_OK, OD_ERROR_ABI where the
- * model is of another runtime, or OD_ERROR_STATE where the port has a key but nothing that keeps
- * its nonces from repeating. */
+ * its arena. `model` and `port` must outlive the session. Returns OD_OK, or OD_ERROR_ABI where
+ * the model is of another runtime. */
 int32_t od_session_init(od_session_t *session, const od_model_t *model, const od_port_t *port);
 
 /* Send READY: once, when the port can receive. */

@@ -286,7 +286,10 @@ class Channel:
             return without_tag(reply, self._session_key)
         if reply.type != Request.HELLO | REPLY:
             return reply if reply.type == ERROR else None  # a refusal gives nothing away
-        if not decode_info(reply.payload, self._protocol).authenticated:
+        info = decode_info(reply.payload, self._protocol)
+        if info.image_damaged:  # so may be its key
+            raise damaged_image(info.board)
+        if not info.authenticated:
             raise HandshakeError(
                 f"a key is given, but the firmware of the board on {self._transport.name} has "
                 "none: build and flash it with --key, or leave the key out"
@@ -304,7 +307,7 @@ class Channel:
         fault = decode_fault(frame.payload)
         if fault is None:
             return False
-        connecting = not self._window or self._window[0].type is Request.HELLO
+        connecting = not self._window or self._opening
         if connecting and (fault.again or self.fault is None):
             self.fault = fault
             return False  # no session of ours was lost
@@ -313,6 +316,10 @@ class Channel:
         raise BoardFault(
             f"the board's firmware failed: {describe_fault(fault, self._elf)}; {end}", fault
         )
+
+    @property
+    def _opening(self) -> bool:
+        return bool(self._window) and self._window[0].type is Request.HELLO
 
     def _take_nak(self, nak: Frame) -> bool:
         reason = nak.payload[0] if nak.payload else 0
@@ -329,6 +336,12 @@ class Channel:
             raise LinkError(
                 "the board does not know this session any more: it restarted or another program "
                 "uses it; what it learned is lost, start again"
+            )
+        if nak.session == self._session and reason == NakReason.AUTHENTICATION and self._opening:
+            raise HandshakeError(
+                f"the board on {self._transport.name} has a key but cannot keep its sessions "
+                "apart (its flash does not count its starts): it serves nobody; flash it again "
+                "without --key, or repair it"
             )
         if nak.session not in (self._session, 0):
             return False
@@ -396,6 +409,14 @@ class Channel:
             f"({seen.retries} frames sent again, {seen.corrupt_frames} corrupt received){said}; "
             "check the cable and power, reset the board and start again"
         )
+
+
+def damaged_image(board: str) -> HandshakeError:
+    """The board says so itself, and executes nothing."""
+    return HandshakeError(
+        f"the firmware of the {board} board is damaged: its digest differs; flash it again with "
+        "`ondevice flash`"
+    )
 
 
 def _answers(reply: Frame, kind: Request) -> bool:

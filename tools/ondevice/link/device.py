@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError, UserError
 from ondevice.fault import Fault
-from ondevice.link.channel import Channel, LinkStatistics, Timing
+from ondevice.link.channel import Channel, LinkStatistics, Timing, damaged_image
 from ondevice.link.flash_checkpoint import (
     FlashCheckpoint,
     Which,
@@ -90,6 +90,8 @@ class Device:
 
     def _check(self, model_id: str | None, abi: int | None) -> None:
         info = self._info
+        if info.image_damaged:
+            raise damaged_image(info.board)
         if abi is not None and info.abi != abi:
             raise HandshakeError(
                 f"the {info.board} board's firmware is of model ABI {info.abi}, not {abi}; "

@@ -69,6 +69,7 @@ class Failure(IntEnum):
     STORAGE = 13
     CHECKPOINT = 14
     PRIVATE = 15
+    IMAGE = 16
 
 
 FAILURE_TEXT = {
@@ -88,6 +89,7 @@ FAILURE_TEXT = {
     Failure.SCHEDULE: "no learning-rate schedule was set since the parameters were replaced",
     Failure.STORAGE: "its flash could not be written, or has no room for the checkpoint",
     Failure.CHECKPOINT: "it keeps no such checkpoint of this model; see `ondevice checkpoint list`",
+    Failure.IMAGE: "its firmware is damaged; flash it again with `ondevice flash`",
     Failure.PRIVATE: "its firmware was built so that this does not leave the device",
 }
 
@@ -137,6 +139,7 @@ class DeviceInfo:
         parameters_valid: False where an upload of parameters was cut short.
         allow_export: Whether samples, gradients and optimiser state may be read.
         authenticated: Whether it only serves who has its key.
+        image_damaged: Its firmware is not what was built: it executes nothing.
         payload_bytes_max: The largest payload of a frame, both ways.
         receive_bytes: What the board can hold while it is busy.
         arena_bytes: Planned arena.
@@ -164,6 +167,7 @@ class DeviceInfo:
     parameters_valid: bool
     allow_export: bool
     authenticated: bool
+    image_damaged: bool
     payload_bytes_max: int
     receive_bytes: int
     arena_bytes: int
@@ -258,6 +262,7 @@ class TensorInfo:
 
 
 # Flags of DEVICE_INFO.
+_IMAGE_DAMAGED = 32
 _PARAMETERS_VALID, _ALLOW_EXPORT, _KEEPS_CHECKPOINTS, _RESTORED, _AUTHENTICATED = 1, 2, 4, 8, 16
 _INFO = struct.Struct("<I16sBBH13I")
 _RESULT = struct.Struct("<fIII")
@@ -301,6 +306,7 @@ def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
         parameters_valid=bool(flags & _PARAMETERS_VALID),
         allow_export=bool(flags & _ALLOW_EXPORT),
         authenticated=bool(flags & _AUTHENTICATED),
+        image_damaged=bool(flags & _IMAGE_DAMAGED),
         payload_bytes_max=payload_bytes_max,
         receive_bytes=numbers[0],
         clock_hz=numbers[1],
