@@ -18,6 +18,7 @@ import pytest
 from ondevice.boards import load_board
 from ondevice.errors import BoardFault, DeviceError
 from ondevice.link.device import Device
+from ondevice.link.identity import StartReason
 from ondevice.link.messages import CounterKind, Failure
 from ondevice.link.transport import ProcessTransport
 from ondevice.linker_script import linker_script
@@ -91,6 +92,7 @@ def test_the_interrupt_driven_uart_trains_exactly_what_it_was_sent(
         assert device.info.board == "nucleo_f446re"
         assert device.info.receive_bytes == 2047  # a ring; the simulated boards poll
         assert device.info.counter is CounterKind.CYCLES
+        assert len(device.identity().unique_id) == 24
         train(device, 3)
         weights = device.read_parameters()[0]
     values = [int.from_bytes(weights[i : i + 4], "little") for i in range(0, 16, 4)]
@@ -126,6 +128,7 @@ def test_a_fault_is_told_over_the_uart_and_the_board_restarts(
     again = Device(line, elf=elf)
     assert again.last_fault is not None
     assert again.last_fault.again
+    assert again.identity().start_reason is StartReason.FAULT
     assert again.counters().trained == 0
     train(again, 2)
     assert again.counters().trained == 2
