@@ -1,11 +1,15 @@
 /* A model whose weights tell which steps ran, in which order and on what: a step that is lost,
  * repeated or given another sample leaves other weights. */
+#include <stdbool.h>
 #include <string.h>
 
 #include "ondevice/model.h"
 #include "ondevice/trace.h"
 
+#ifndef INPUT_BYTES /* fuzzers take less */
 #define INPUT_BYTES 600
+#define TABLE_BYTES 3000
+#endif
 #define LABEL_NOT_FINITE 999u
 #define LABEL_BROKEN 998u
 
@@ -15,7 +19,7 @@ static float output[3];
 static uint8_t arena[256];
 static uint32_t weights[4];
 static uint32_t update_steps;
-static uint8_t table[3000];
+static uint8_t table[TABLE_BYTES];
 static od_grad_scale_t scales[2];
 
 static const od_parameter_t parameters[] = {
@@ -60,6 +64,12 @@ static int32_t evaluate(od_result_t *result, od_trace_t *trace) {
     return OD_OK;
 }
 
+/* Tests use rates up to 1; fuzzers any. */
+static uint32_t rate_units(float learning_rate) {
+    const bool fits = learning_rate > -1e6f && learning_rate < 1e6f;
+    return fits ? (uint32_t)(int32_t)(learning_rate * 1024.0f) : 0;
+}
+
 static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace) {
     const int32_t status = evaluate(result, trace);
     if (status != OD_OK) {
@@ -67,7 +77,7 @@ static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace
     }
     weights[0] += 1u;
     weights[1] = hash(weights[1] * 31u);
-    weights[2] = weights[2] * 31u + (uint32_t)(int32_t)(learning_rate * 1024.0f);
+    weights[2] = weights[2] * 31u + rate_units(learning_rate);
     table[weights[1] % sizeof table] ^= (uint8_t)weights[0];
     scales[0].saturated += 1;
     scales[1].zeros += 2;
@@ -76,7 +86,7 @@ static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace
 }
 
 static int32_t apply(float learning_rate, od_trace_t *trace) {
-    weights[3] = weights[3] * 31u + (uint32_t)(int32_t)(learning_rate * 1024.0f) + weights[0];
+    weights[3] = weights[3] * 31u + rate_units(learning_rate) + weights[0];
     update_steps++;
     od_mark(trace, 2);
     return OD_OK;

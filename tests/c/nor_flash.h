@@ -14,7 +14,9 @@
 #include "ondevice/model.h"
 #include "ondevice/storage.h"
 
+#ifndef NOR_BANK_BYTES_MAX /* fuzzers take less */
 #define NOR_BANK_BYTES_MAX 65536u
+#endif
 #define NOR_NEVER 0xFFFFFFFFu
 #define NOR_REFUSED (-50)
 
