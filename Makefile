@@ -4,6 +4,7 @@
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
+, := ,
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
@@ -17,7 +18,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) tests/te
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-.PHONY: help train test coverage analyse lint format results ladder transfer networks kernels kernels-check tune search lock clean tools
+.PHONY: help train test coverage fuzz analyse lint format results ladder transfer networks kernels kernels-check tune search lock clean tools fuzz-tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -33,6 +34,9 @@ coverage: $(TEST_STAMP)  ## lines of runtime/ that tests run, at least 90 %; pag
 	mkdir -p build/coverage/objects
 	ONDEVICE_COVERAGE=$(CURDIR)/build/coverage/objects $(BIN)/python -m pytest -n 2 $(C_TESTS)
 	$(BIN)/gcovr build/coverage/objects
+
+fuzz: $(TEST_STAMP) | fuzz-tools  ## fuzz the link, checkpoints and the host's parsers; ARGS=--short: as CI does
+	$(BIN)/python benchmarks/fuzz.py $(ARGS)
 
 analyse: $(TEST_STAMP)  ## clang-tidy and cppcheck over runtime/, firmware/ and the demo's C
 	$(BIN)/python tools/analyse_c.py
@@ -106,17 +110,14 @@ lock: $(TEST_STAMP)  ## write the lock files from what is installed
 clean:  ## remove what builds left; runs/ and the environment stay
 	rm -rf build .pio dist
 
-# Compilers and QEMU: only what does not work here is installed.
-tools:
+# Only what does not work here is installed: `need PACKAGE COMMAND...` is true where it works.
+define install_missing
 	@missing=; \
 	need() { package=$$1; shift; "$$@" >/dev/null 2>&1 || missing="$$missing $$package"; }; \
 	has_headers() { echo '#include <stdio.h>' | "$$1" -E -x c -; }; \
-	need gcc command -v gcc; \
-	need libc6-dev has_headers gcc; \
-	need gcc-arm-none-eabi command -v arm-none-eabi-gcc; \
-	need libnewlib-arm-none-eabi has_headers arm-none-eabi-gcc; \
-	need qemu-system-arm command -v qemu-system-arm; \
-	need python3-venv $(PYTHON) -c 'import ensurepip, venv'; \
+	fuzzes() { echo 'int LLVMFuzzerTestOneInput(void); int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+	    clang -fsanitize=fuzzer,address -x c - -o /dev/null; }; \
+	$(1) \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
 	if ! command -v apt-get >/dev/null || ! command -v $${sudo:-true} >/dev/null; then \
@@ -127,6 +128,23 @@ tools:
 	$$sudo apt-get update -qq && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+endef
+
+# Compilers and QEMU.
+tools:
+	$(call install_missing, \
+	    need gcc command -v gcc; \
+	    need libc6-dev has_headers gcc; \
+	    need gcc-arm-none-eabi command -v arm-none-eabi-gcc; \
+	    need libnewlib-arm-none-eabi has_headers arm-none-eabi-gcc; \
+	    need qemu-system-arm command -v qemu-system-arm; \
+	    need python3-venv $(PYTHON) -c 'import ensurepip$(,) venv';)
+
+# clang and its libFuzzer, for `make fuzz` alone.
+fuzz-tools:
+	$(call install_missing, \
+	    need clang command -v clang; \
+	    need libclang-rt-14-dev fuzzes;)
 
 $(BIN)/python: | tools
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=..." \

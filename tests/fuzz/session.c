@@ -1,10 +1,10 @@
 /* Fuzzes a session: the input is a script of frames, so that it comes past CRC and numbering.
  *
- * First byte: what the port lends (bit 0: export allowed, bit 1: flash). Then operations, a byte
- * and its arguments each: see `operate`. Watched besides the sanitizers: every good request is
- * executed once and answered by one frame, no other frame changes anything, a refused request
- * changes nothing, weights move only by requests that may move them, and nothing private leaves
- * unless the build allows it.
+ * First byte: what the port lends (bit 0: export allowed, 1: flash, 2: a key). Then operations, a
+ * byte and its arguments each: see `operate`. Watched besides the sanitizers: every good request is
+ * executed once and answered by one frame, no other frame changes anything, forged ones least, a
+ * refused request changes nothing, weights move only by requests that may move them, and nothing
+ * private leaves unless the build allows it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 
 #include "../c/fake_port.h"
 #include "../c/nor_flash.h"
+#include "ondevice/authentication.h"
 #include "ondevice/crc32.h"
 #include "ondevice/little_endian.h"
 #include "ondevice/messages.h"
@@ -53,6 +54,17 @@ static uint8_t take(void) {
     return *script++;
 }
 
+/* Whose frames with this session's number carry a tag, and with which key; else NULL. */
+static const uint8_t *key_of(uint32_t id) {
+    if (port.key == NULL || id == 0) {
+        return NULL;
+    }
+    if (id == session.id) {
+        return session.key;
+    }
+    return id == session.pending.id ? session.pending.key : NULL;
+}
+
 static void take_reply(void *context, const uint8_t *bytes, uint32_t n) {
     (void)context;
     replies++;
@@ -62,6 +74,15 @@ static void take_reply(void *context, const uint8_t *bytes, uint32_t n) {
     }
     CHECK((host.header.type & OD_REPLY) != 0);
     CHECK(host.payload_bytes <= OD_LINK_PAYLOAD_BYTES);
+    const uint8_t *key = key_of(host.header.session);
+    if (key != NULL) {
+        uint8_t tag[OD_TAG_BYTES];
+        CHECK(host.payload_bytes >= OD_TAG_BYTES);
+        host.payload_bytes -= OD_TAG_BYTES;
+        const uint32_t tagged = OD_HEADER_BYTES + host.payload_bytes;
+        od_frame_tag(key, OD_FROM_DEVICE, host.bytes, tagged, tag);
+        CHECK(memcmp(tag, host.bytes + tagged, OD_TAG_BYTES) == 0);
+    }
 }
 
 static void copy_weights(uint8_t *to) {
@@ -108,6 +129,12 @@ static uint32_t encode(uint8_t type, uint32_t id, uint32_t sequence, const uint8
     static uint8_t frame[OD_FRAME_BYTES];
     const od_header_t header = {OD_PROTOCOL_VERSION, type, id, sequence};
     memcpy(frame + OD_HEADER_BYTES, payload, n);
+    const uint8_t *key = type == OD_HELLO ? NULL : key_of(id);
+    if (key != NULL) {
+        od_header_write(&header, frame);
+        od_frame_tag(key, OD_FROM_HOST, frame, OD_HEADER_BYTES + n, frame + OD_HEADER_BYTES + n);
+        n += OD_TAG_BYTES;
+    }
     return od_frame_encode(&header, frame, n, wire);
 }
 
@@ -122,6 +149,7 @@ static uint32_t take_payload(uint8_t *payload) {
     static const uint16_t lengths[] = {0, 4, 12, 8, 28, 16, 1, 9, 20, 100, 250, 255, 256};
     const uint8_t code = take();
     uint32_t n = (code & 0x80u) != 0 ? code & 0x7Fu : lengths[code % (sizeof lengths / 2u)];
+    n = n < od_session_payload_bytes(&session) ? n : od_session_payload_bytes(&session);
     memset(payload, 0, OD_LINK_PAYLOAD_BYTES);
     for (uint32_t i = 0; i < n && left > 0; i++) {
         payload[i] = take();
@@ -134,13 +162,13 @@ static bool may_move_weights(uint8_t type, bool uploading) {
            type == OD_CHECKPOINT_LOAD || (type == OD_WRITE && uploading);
 }
 
-/* The request that the session waits for: it must be executed and answered. */
-static void request(uint8_t type, const uint8_t *payload, uint32_t n) {
-    const uint32_t sequence = session.sequence + 1u;
+/* The request that the session waits for: it must be executed and answered. The first one with a
+ * key opens the session that was greeted. */
+static void request(uint8_t type, const uint8_t *payload, uint32_t n, uint32_t id) {
+    const uint32_t sequence = id == session.id ? session.sequence + 1u : 1u;
     const uint32_t trained = session.counters.trained;
     const uint32_t evaluated = session.counters.evaluated;
     const bool uploading = !session.parameters_valid;
-    const uint32_t id = session.id;
     send_and_keep(type, id, sequence, payload, n);
     CHECK(replies == 1);
     CHECK(host.header.sequence == sequence && host.header.session == id);
@@ -181,6 +209,14 @@ static void nothing_runs(const uint8_t *bytes, uint32_t n, uint32_t most_replies
 }
 
 static void hello(uint32_t id) {
+    if (port.key != NULL) {
+        uint8_t nonce[OD_NONCE_BYTES];
+        memset(nonce, take(), sizeof nonce);
+        /* Whoever greets has proved nothing: the session that is open goes on. */
+        nothing_runs(wire, encode(OD_HELLO, id, 0, nonce, sizeof nonce), id == session.id ? 0 : 1);
+        CHECK(id == session.id || session.pending.id == id);
+        return;
+    }
     const bool again = id == session.id;
     const bool opened = session.opened;
     send_and_keep(OD_HELLO, id, 0, wire, 0);
@@ -200,10 +236,27 @@ static void out_of_order(const uint8_t *payload, uint32_t n, uint8_t type) {
     const uint8_t how = take();
     const uint32_t id = session.id + (how & 3u);
     const uint32_t sequence = session.sequence + 2u + (how >> 2);
-    if (type == OD_HELLO && sequence == 0) {
-        return;
+    if (id != session.id && key_of(id) != NULL) {
+        return; /* it would be right for the session that was greeted */
     }
     nothing_runs(wire, encode(type, id, sequence, payload, n), 1);
+}
+
+/* A frame in order, of a sender without the key. */
+static void forged(const uint8_t *payload, uint32_t n, uint8_t type, uint32_t id) {
+    static uint8_t frame[OD_FRAME_BYTES];
+    const od_header_t header = {OD_PROTOCOL_VERSION, type, id,
+                                id == session.id ? session.sequence + 1u : 1u};
+    uint8_t wrong[OD_KEY_BYTES];
+    memcpy(wrong, key_of(id), sizeof wrong);
+    wrong[take() % sizeof wrong] ^= 1u;
+    memcpy(frame + OD_HEADER_BYTES, payload, n);
+    if ((take() & 1u) != 0) {
+        od_header_write(&header, frame);
+        od_frame_tag(wrong, OD_FROM_HOST, frame, OD_HEADER_BYTES + n, frame + OD_HEADER_BYTES + n);
+        n += OD_TAG_BYTES;
+    }
+    nothing_runs(wire, od_frame_encode(&header, frame, n, wire), 1);
 }
 
 static const uint8_t types[] = {
@@ -235,11 +288,31 @@ static uint8_t take_type(void) {
     return type == OD_HELLO ? OD_WRITE : type; /* `hello` is for that */
 }
 
+/* WRITE or READ of some region, near its ends as often as not. */
+static uint8_t take_access(uint8_t *payload, uint32_t *n) {
+    const uint8_t how = take();
+    const uint8_t length = take();
+    memset(payload, length, OD_LINK_PAYLOAD_BYTES);
+    uint8_t *at = od_put_u8(payload, how % 7u);
+    at = od_put_u8(at, 0);
+    at = od_put_u16(at, how / 7u % 4u);
+    at = od_put_u32(at, (how & 1u) != 0 ? take() : 0);
+    *n = 8u + length;
+    if ((how & 2u) != 0) {
+        (void)od_put_u32(at, length);
+        *n = 12;
+    }
+    const uint32_t most = od_session_payload_bytes(&session);
+    *n = *n < most ? *n : most;
+    return (how & 2u) != 0 ? OD_READ : OD_WRITE;
+}
+
 static void operate(uint8_t operation) {
     static uint8_t payload[OD_LINK_PAYLOAD_BYTES];
     uint8_t raw[256];
     uint32_t n = 0;
-    switch (operation % 9u) {
+    const uint32_t kind = operation % 10u;
+    switch (kind) {
     case 0: /* any bytes: whether they hold a good frame by chance, only CRC-32 knows */
         n = take();
         n = n < left ? n : (uint32_t)left;
@@ -247,6 +320,7 @@ static void operate(uint8_t operation) {
         script += n;
         left -= n;
         receive(raw, n);
+        kept_bytes = 0; /* it may be another that was executed last */
         copy_weights(weights_before);
         break;
     case 1:
@@ -256,28 +330,32 @@ static void operate(uint8_t operation) {
         power_on();
         break;
     case 3: /* a copy of a request: its reply again, or silence */
-        if (session.id != 0) {
+        if (session.id != 0 && kept_bytes > 0) {
             nothing_runs(kept, kept_bytes, 1);
         }
         break;
     case 4:
         if (session.id != 0) { /* an upload that is right */
             (void)od_put_u32(payload, weights_crc());
-            request(OD_PARAMETERS_COMMIT, payload, 4);
+            request(OD_PARAMETERS_COMMIT, payload, 4, session.id);
         }
         break;
     default: {
-        const uint8_t type = take_type();
-        n = take_payload(payload);
-        if (session.id == 0) {
+        const uint8_t type = kind == 8 ? take_access(payload, &n) : take_type();
+        n = kind == 8 ? n : take_payload(payload);
+        if (session.id == 0 && session.pending.id == 0) {
             hello(1);
         }
-        if (operation % 9u == 5u) {
+        const bool greeted = session.pending.id != 0 && (session.id == 0 || operation > 127u);
+        const uint32_t id = greeted ? session.pending.id : session.id;
+        if (kind == 5 && session.id != 0) {
             damaged(payload, n, type);
-        } else if (operation % 9u == 6u) {
+        } else if (kind == 6 && session.id != 0) {
             out_of_order(payload, n, type);
+        } else if (kind == 7 && port.key != NULL) {
+            forged(payload, n, type, id);
         } else {
-            request(type, payload, n);
+            request(type, payload, n, id);
         }
     }
     }
@@ -294,7 +372,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     storage = nor_storage(&flash);
     port = fake_port(take_reply, NULL);
     port.allow_export = (lent & 1u) != 0;
+    static const uint8_t key[OD_KEY_BYTES] = {1, 2, 3};
+    port.key = (lent & 4u) != 0 ? key : NULL;
+    port.start_seed = (od_start_seed_t){.fresh = true, .boots = 1};
     port.storage = (lent & 2u) != 0 ? &storage : NULL;
+    kept_bytes = 0;
     memset(od_model.label, 0, od_model.label_bytes);
     power_on();
     while (left > 0) {

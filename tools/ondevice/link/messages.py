@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ondevice.errors import LinkError
+from ondevice.link.authentication import TAG_BYTES
 from ondevice.schedule import Schedule
 
 
@@ -274,6 +275,7 @@ _ERROR = struct.Struct("<BBHi")
 _SCHEDULE = struct.Struct("<B3xfIIIfI")
 _ADDRESS = struct.Struct("<BBHI")
 ADDRESS_BYTES = _ADDRESS.size
+PAYLOAD_BYTES_MIN = 256 - TAG_BYTES  # OD_LINK_PAYLOAD_BYTES is 256 or more
 
 
 def _check(payload: bytes, fits: bool, what: str) -> None:
@@ -287,13 +289,20 @@ def _check(payload: bytes, fits: bool, what: str) -> None:
 def _name(payload: bytes, at: int, what: str) -> tuple[str, int]:
     _check(payload, at < len(payload) and at + 1 + payload[at] <= len(payload), what)
     end = at + 1 + payload[at]
-    return payload[at + 1 : end].decode("utf-8", "replace"), end
+    name = payload[at + 1 : end].decode("utf-8", "replace")
+    # It is shown in terminals, which obey some characters.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name), end
 
 
 def decode_info(payload: bytes, protocol: int) -> DeviceInfo:
     """Decode the payload of READY or of the reply to HELLO."""
     _check(payload, len(payload) >= _INFO.size, "description")
     abi, model_id, counter, flags, payload_bytes_max, *numbers = _INFO.unpack_from(payload)
+    if payload_bytes_max < PAYLOAD_BYTES_MIN:
+        raise LinkError(
+            f"the board takes {payload_bytes_max} bytes a frame; allowed: {PAYLOAD_BYTES_MIN} or "
+            "more; flash firmware of this version"
+        )
     model, end = _name(payload, _INFO.size, "description")
     board, _ = _name(payload, end, "description")
     return DeviceInfo(
