@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 
 from coverage_flags import coverage_flags
+from firmware_model import costly_model, write_model
+from ondevice.boards import load_board
+from ondevice.build import Firmware, build_firmware
 
 # Nothing is timed in tests; CI draws the same examples every time, people draw new ones.
 settings.register_profile("ondevice", deadline=None, derandomize="CI" in os.environ)
@@ -57,3 +60,18 @@ def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 def fake_device(compile_c: Callable[[str], Path]) -> Path:
     """The session and the fake model as a process; an argument's first letter changes the port."""
     return compile_c("fake_device")
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Firmware]:
+    """Builds the firmware of firmware_model.py for a board, once."""
+    folder = tmp_path_factory.mktemp("firmware")
+    model = write_model(folder / "model", costly_model())
+    built: dict[str, Firmware] = {}
+
+    def build_board(name: str) -> Firmware:
+        if name not in built:
+            built[name] = build_firmware(model, load_board(name), folder / name)
+        return built[name]
+
+    return build_board

@@ -7,6 +7,21 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from firmware_model import (
+    ACCESS,
+    ARRAY,
+    CANARY,
+    CANARY_WORDS,
+    CUT_FRAME,
+    DIVISION,
+    FAKE_MODEL,
+    HANG,
+    JUMP,
+    LONG_DIVISION,
+    RECURSION,
+    UNDEFINED,
+    costly_model,
+)
 from ondevice.boards import load_board
 from ondevice.build import Firmware, build_firmware, simulate_command
 from ondevice.errors import BoardFault, LinkError
@@ -15,104 +30,10 @@ from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport
 from ondevice.source_lines import SourceLines
 
-ROOT = Path(__file__).resolve().parent.parent
-FAKE_MODEL = (ROOT / "tests" / "c" / "fake_model.c").read_text(encoding="utf-8")
 BOARDS = ["qemu_f405", "qemu_microbit"] + [
     f"qemu_mps{board}" for board in ("2_an385", "2_an500", "2_an505", "3_an547")
 ]
-UNDEFINED, ACCESS, DIVISION, LONG_DIVISION, JUMP, RECURSION, ARRAY, HANG, CUT_FRAME, CANARY = range(
-    900, 910
-)
-CANARY_WORDS = 64
-HEAD = "static int32_t evaluate(od_result_t *result, od_trace_t *trace) {"
-CULPRITS = f"""
-void board_write(const uint8_t *bytes, uint32_t n);
-void board_watchdog_start(uint32_t timeout_ms);
-#define CULPRIT __attribute__((noinline, noclone)) static
-/* No start clears it: what a run did to it can be seen in the next. Beside the stacks. */
-static uint32_t canary[{CANARY_WORDS}] __attribute__((section(".noinit")));
-static volatile int32_t zero;
-static volatile int64_t long_zero;
-CULPRIT void run_undefined(void) {{
-    __asm__ volatile("udf #7"); /* line of {UNDEFINED} */
-}}
-CULPRIT void store_nowhere(void) {{
-    *(volatile uint32_t *)0xE8000000u = 1; /* line of {ACCESS} */
-}}
-CULPRIT float divide(void) {{
-    return (float)(1000 / zero); /* line of {DIVISION} */
-}}
-CULPRIT float divide_long(void) {{
-    return (float)(1000 / long_zero); /* line of {LONG_DIVISION} */
-}}
-CULPRIT void jump_nowhere(void) {{
-    ((void (*)(void))0xE8000001u)();
-    zero = 0; /* or the call were a jump */
-}}
-CULPRIT uint32_t recurse(uint32_t n) {{
-    volatile uint32_t frame[4] = {{n}};
-    return n == 0u ? 1u : recurse(n + 1u) + frame[0]; /* line of {RECURSION} */
-}}
-CULPRIT void fill_array(void) {{
-    volatile uint8_t large[40000];
-    for (uint32_t i = 0; i < sizeof large; i++) {{
-        large[i] = 0;
-    }}
-}}
-CULPRIT void hang(void) {{
-    board_watchdog_start(20); /* sooner than 30 s of simulated time */
-    for (;;) {{
-        zero = 0; /* line of {HANG} */
-    }}
-}}
-CULPRIT void write_half_a_frame(void) {{
-    static const uint8_t half[] = {{0, 9, 3, 0x91, 1, 2, 3, 4}};
-    board_write(half, sizeof half);
-    __builtin_trap(); /* line of {CUT_FRAME} */
-}}
-static void misbehave(void) {{
-    for (uint32_t i = 0; label != {CANARY}u && i < {CANARY_WORDS}u; i++) {{
-        canary[i] = 0xC0FFEE00u + i;
-    }}
-    switch (label) {{
-    case {UNDEFINED}: run_undefined(); break;
-    case {ACCESS}: store_nowhere(); break;
-    case {DIVISION}: output[1] = divide(); break;
-    case {LONG_DIVISION}: output[1] = divide_long(); break;
-    case {JUMP}: jump_nowhere(); break;
-    case {RECURSION}: output[1] = (float)recurse(1); break;
-    case {ARRAY}: fill_array(); break;
-    case {HANG}: hang(); break;
-    case {CUT_FRAME}: write_half_a_frame(); break;
-    case {CANARY}:
-        output[2] = 0.0f;
-        for (uint32_t i = 0; i < {CANARY_WORDS}u; i++) {{
-            output[2] += canary[i] == 0xC0FFEE00u + i ? 1.0f : 0.0f;
-        }}
-        break;
-    default: break;
-    }}
-}}
-"""
-MODEL = FAKE_MODEL.replace(HEAD, CULPRITS + HEAD + "\n    misbehave();", 1)
 Build = Callable[[str], Firmware]
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Builds the misbehaving model for a board, once."""
-    folder = tmp_path_factory.mktemp("faults")
-    model = folder / "model"
-    model.mkdir()
-    (model / "model.c").write_text(MODEL, encoding="utf-8")
-    built: dict[str, Firmware] = {}
-
-    def build_board(name: str) -> Firmware:
-        if name not in built:
-            built[name] = build_firmware(model, load_board(name), folder / name)
-        return built[name]
-
-    return build_board
 
 
 @pytest.fixture
@@ -150,7 +71,7 @@ class Board:
 
 
 def line_of(label: int) -> str:
-    lines = MODEL.splitlines()
+    lines = costly_model().splitlines()
     found = [number for number, line in enumerate(lines, 1) if f"/* line of {label} */" in line]
     assert len(found) == 1
     return f"model.c:{found[0]})"

@@ -1,7 +1,6 @@
 """The firmware of every board: built by PlatformIO, booted, trained and measured.
 
-The model is tests/c/fake_model.c, whose weights tell which steps ran; a few labels are given a
-known cost in instructions or stack, so that the measurements have something to be checked against.
+The model is firmware_model.py's, whose weights tell which steps ran.
 """
 
 import os
@@ -15,6 +14,15 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from firmware_model import (
+    FAKE_MODEL,
+    LABEL_DEEP,
+    LABEL_NOPS,
+    NOPS,
+    costly_model,
+    replaced,
+    write_model,
+)
 from ondevice.boards import list_boards, load_board
 from ondevice.build import BuildError, Firmware, build_firmware, simulate_command
 from ondevice.elf import read_sizes
@@ -24,73 +32,10 @@ from ondevice.link.messages import CounterKind
 from ondevice.link.transport import ProcessTransport
 
 ROOT = Path(__file__).resolve().parent.parent
-FAKE_MODEL = (ROOT / "tests" / "c" / "fake_model.c").read_text(encoding="utf-8")
 QEMU_BOARDS = [name for name in list_boards() if load_board(name).run == "qemu"]
 SIMULATED = ["host", *QEMU_BOARDS]
 
-LABEL_NOPS, NOPS = 701, 4000
-LABEL_DEEP, DEEP_BYTES = 702, 1500
-# Put before evaluate() and at its start.
-COSTS = f"""
-static volatile uint32_t initialised = 12345u;
-__attribute__((noinline, noclone)) static void go_deep(void) {{
-    volatile uint8_t deep[{DEEP_BYTES}];
-    for (uint32_t i = 0; i < sizeof deep; i++) {{
-        deep[i] = 1;
-    }}
-#ifdef __arm__
-    extern uint32_t od_stack_top; /* of the linker script */
-    output[1] = (float)((uintptr_t)&od_stack_top - (uintptr_t)deep);
-#endif
-}}
-/* A function of its own: nothing needs to reach over it. */
-__attribute__((noinline, noclone)) static void run_nops(void) {{
-    __asm__ volatile(".rept {NOPS}\\n nop\\n .endr");
-}}
-"""
-BRANCHES = f"""
-    if (initialised != 12345u) {{
-        __builtin_trap();
-    }}
-    if (label == {LABEL_NOPS}u) {{
-        run_nops();
-    }}
-    if (label == {LABEL_DEEP}u) {{
-        go_deep();
-    }}
-"""
 Build = Callable[[str], Firmware]
-
-
-def write_model(folder: Path, text: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.c").write_text(text, encoding="utf-8")
-    return folder
-
-
-def replaced(text: str, old: str, new: str) -> str:
-    assert text.count(old) == 1, old
-    return text.replace(old, new)
-
-
-def costly_model() -> str:
-    head = "static int32_t evaluate(od_result_t *result, od_trace_t *trace) {"
-    return replaced(FAKE_MODEL, head, COSTS + head + BRANCHES)
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Builds the fake model for a board, once."""
-    folder = tmp_path_factory.mktemp("firmware")
-    model = write_model(folder / "model", costly_model())
-    built: dict[str, Firmware] = {}
-
-    def build_board(name: str) -> Firmware:
-        if name not in built:
-            built[name] = build_firmware(model, load_board(name), folder / name)
-        return built[name]
-
-    return build_board
 
 
 def start(build: Build, name: str) -> Device:

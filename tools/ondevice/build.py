@@ -121,6 +121,12 @@ def build_firmware(
     return Firmware(elf, binary, sizes.flash_bytes, sizes.data_bytes, sizes.stack_bytes, image)
 
 
+def built_elf(build_dir: Path, board: Board) -> Path | None:
+    """The program that an earlier `build_firmware` left in its folder."""
+    elf = build_dir / "out" / board.name / "firmware.elf"
+    return elf if elf.is_file() else None
+
+
 def simulate_command(firmware: Firmware, board: Board) -> list[str]:
     """The process whose standard input and output are the board's UART.
 

@@ -108,11 +108,15 @@ def build_for(
     """
     from ondevice.build import build_firmware
 
-    folder = build_root / "firmware" / f"{board.name}-{str(model.manifest['model_id'])[:24]}"
+    folder = _firmware_folder(model, board, build_root)
     folder.mkdir(parents=True, exist_ok=True)
     key = load_key(settings.key_file) if settings is not None else None
     allow_export = settings.allow_export if settings is not None else None
     return build_firmware(model.path, board, folder, key, allow_export)
+
+
+def _firmware_folder(model: ModelDirectory, board: "Board", build_root: Path) -> Path:
+    return build_root / "firmware" / f"{board.name}-{str(model.manifest['model_id'])[:24]}"
 
 
 def open_target(
@@ -129,19 +133,20 @@ def open_target(
     Raises:
         UserError: It cannot be built, flashed, started, opened or greeted.
     """
-    firmware = None
+    firmware, elf = None, None
     connect: Callable[[], Transport]
     key = load_key(settings.key_file)
     if board is None:
         assert settings.port is not None  # target_board gives a board where there is no port
         connect = _serial_port(settings.port, DEFAULT_BAUD)
     elif board.run == "serial":
+        from ondevice.build import built_elf, flash
+
         port = real_port(settings, board)
         if settings.flash:
-            from ondevice.build import flash
-
             firmware = build_for(model, board, build_root, settings)
             flash(firmware, board, port)
+        elf = built_elf(_firmware_folder(model, board, build_root), board)
         connect = _serial_port(port, board.uart_baud)
     elif board.run == "renode":
         from ondevice.renode import start_renode
@@ -153,7 +158,8 @@ def open_target(
 
         firmware = build_for(model, board, build_root, settings)
         connect = partial(ProcessTransport, simulate_command(firmware, board), name=board.name)
-    elf = firmware.elf if firmware is not None else None
+    if firmware is not None:
+        elf = firmware.elf
 
     def open_device() -> Device:
         abi = int(model.manifest["abi"])
