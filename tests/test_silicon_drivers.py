@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from firmware_model import FAKE_MODEL, replaced
 from ondevice.boards import load_board
 from ondevice.errors import BoardFault, DeviceError
 from ondevice.link.device import Device
@@ -30,7 +31,7 @@ from ondevice.toolchain import (
     driver_folders,
     machine_flags,
 )
-from test_firmware import FAKE_MODEL, expected_weights, replaced, train
+from test_firmware import expected_weights, train
 
 ROOT = Path(__file__).resolve().parent.parent
 BOARD = load_board("nucleo_f446re")
