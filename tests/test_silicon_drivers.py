@@ -18,6 +18,7 @@ import pytest
 from firmware_model import FAKE_MODEL, replaced
 from ondevice.boards import load_board
 from ondevice.errors import BoardFault, DeviceError
+from ondevice.image import seal_image
 from ondevice.link.device import Device
 from ondevice.link.identity import StartReason
 from ondevice.link.messages import CounterKind, Failure
@@ -75,6 +76,7 @@ def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ],
         check=True,
     )  # fmt: skip
+    seal_image(program, None)
     return program
 
 
