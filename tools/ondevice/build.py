@@ -127,26 +127,37 @@ def built_elf(build_dir: Path, board: Board) -> Path | None:
     return elf if elf.is_file() else None
 
 
-def simulate_command(firmware: Firmware, board: Board) -> list[str]:
+def simulate_command(firmware: Firmware, board: Board, flash_file: Path | None = None) -> list[str]:
     """The process whose standard input and output are the board's UART.
 
     It restarts as a real board does, after a fault and by its watchdog.
 
+    Args:
+        firmware: Of the board.
+        board: A simulated one.
+        flash_file: Where it keeps checkpoints (`ondevice.flash_file`); None: it keeps none.
+
     Raises:
         BuildError: QEMU is not installed, or the board is a real one.
     """
-    return simulation_command(str(firmware.elf), board, restarts=True)
+    return simulation_command(str(firmware.elf), board, restarts=True, flash_file=flash_file)
 
 
-def simulation_command(program: str, board: Board, restarts: bool = False) -> list[str]:
+def simulation_command(
+    program: str, board: Board, restarts: bool = False, flash_file: Path | None = None
+) -> list[str]:
     """See `simulate_command`; without `restarts` a restart ends the process."""
     if board.run == "host":
-        return [program]
+        return [program] if flash_file is None else [program, str(flash_file)]
     if board.run == "renode":
         raise BuildError(f"board {board.name!r} runs in Renode, whose UART is no standard input")
     if board.run != "qemu":
         raise BuildError(f"board {board.name!r} is a real one and cannot be simulated")
     require_tool("qemu-system-arm")
+    semihosting = "enable=on,target=native"
+    if flash_file is not None:
+        name = str(flash_file).replace(",", ",,")  # as QEMU's options want a comma
+        semihosting += f",arg=flash:{name}"
     return [
         "qemu-system-arm",
         *("-M", board.qemu_machine),
@@ -155,7 +166,7 @@ def simulation_command(program: str, board: Board, restarts: bool = False) -> li
         *("-serial", "stdio"),
         # One instruction is one nanosecond of virtual time: the timers count instructions.
         *("-icount", "shift=0,sleep=off,align=off"),
-        *("-semihosting-config", "enable=on,target=native"),
+        *("-semihosting-config", semihosting),
         *("-kernel", program),
     ]
 

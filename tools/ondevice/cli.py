@@ -11,6 +11,7 @@ import typer
 
 from ondevice import options as opt
 from ondevice.budget import budget_lines, check_budget
+from ondevice.checkpoint_commands import app as checkpoint_app
 from ondevice.compiled_model import load_model_directory, run_compiler
 from ondevice.config import load_config
 from ondevice.display import format_bytes, format_evaluation
@@ -231,6 +232,7 @@ def eval_verb(
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
+    flash_file: opt.FlashFileOption = None,
     key: opt.KeyOption = None,
     allow_export: opt.AllowExportOption = None,
     checkpoint: opt.CheckpointOption = None,
@@ -253,6 +255,7 @@ def eval_verb(
                 "board": board,
                 "port": port,
                 "flash": flash,
+                "flash_file": flash_file,
                 "key_file": key,
                 "allow_export": allow_export,
             },
@@ -327,6 +330,8 @@ app.command(
     "  ondevice doctor --run"
 )(doctor)
 
+
+app.add_typer(checkpoint_app, name="checkpoint")
 
 key_app = typer.Typer(no_args_is_help=True)
 app.add_typer(key_app, name="key")

@@ -72,6 +72,14 @@ AllowExportOption = Annotated[
         rich_help_panel=_DEVICE,
     ),
 ]
+FlashFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--flash-file",
+        help="Where a simulated board keeps its checkpoints (default: build/flash/BOARD-MODEL.bin)",
+        rich_help_panel=_DEVICE,
+    ),
+]
 StepsOption = Annotated[
     int | None,
     typer.Option(

@@ -116,7 +116,7 @@ def train_once(
     if resumed is not None:
         _check_same(resumed, prepared)
     say(f"Starting {prepared.board.name if prepared.board else config.device.port} ...")
-    target = open_target(config.device, prepared.board, prepared.model, build_root)
+    target = open_target(config.device, prepared.board, prepared.model, build_root, True)
 
     def begin(device: TrainingDevice) -> None:
         device.reset_model()  # a real board may hold what an earlier run learnt
@@ -197,7 +197,7 @@ def evaluate_once(
     manifest, data = prepared.model.manifest, prepared.sources.data
     if checkpoint is not None:
         check_checkpoint(checkpoint, load_checkpoint(checkpoint), manifest)
-    target = open_target(config.device, prepared.board, prepared.model, build_root)
+    target = open_target(config.device, prepared.board, prepared.model, build_root, True)
     with target.device as device:
         check_firmware(device, manifest)
         if checkpoint is not None:

@@ -49,6 +49,7 @@ def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | Non
         UserError: Unknown board, or the settings contradict each other.
     """
     from ondevice.boards import load_board
+    from ondevice.flash_file import keeps_checkpoints_in_file
 
     if settings.board is None and settings.port is not None:
         if settings.flash:
@@ -58,6 +59,8 @@ def target_board(settings: DeviceSettings, connect: bool = True) -> "Board | Non
     board = load_board(name)
     if connect and board.run == "serial":
         real_port(settings, board)
+    if settings.flash_file is not None and not keeps_checkpoints_in_file(board):
+        raise UserError(f"board {name!r} keeps no checkpoints in a file; leave out --flash-file")
     if board.run != "serial" and settings.port is not None:
         raise UserError(
             f"board {name!r} is simulated and has no port; leave out --port or choose another board"
@@ -120,7 +123,11 @@ def _firmware_folder(model: ModelDirectory, board: "Board", build_root: Path) ->
 
 
 def open_target(
-    settings: DeviceSettings, board: "Board | None", model: ModelDirectory, build_root: Path
+    settings: DeviceSettings,
+    board: "Board | None",
+    model: ModelDirectory,
+    build_root: Path,
+    keeps_checkpoints: bool = False,
 ) -> OpenTarget:
     """Starts the simulated board with the model's firmware, or opens the port of the real one.
 
@@ -129,6 +136,8 @@ def open_target(
         board: From `target_board`.
         model: Compiled.
         build_root: Where firmware is built.
+        keeps_checkpoints: A simulated board gets the flash in which an earlier one of this model
+            left its checkpoints; a real board has its own anyway.
 
     Raises:
         UserError: It cannot be built, flashed, started, opened or greeted.
@@ -154,10 +163,13 @@ def open_target(
         firmware = build_for(model, board, build_root, settings)
         connect = partial(start_renode, firmware.elf, board)
     else:
-        from ondevice.build import simulate_command
+        from ondevice.flash_file import default_flash_file, keeps_checkpoints_in_file
 
         firmware = build_for(model, board, build_root, settings)
-        connect = partial(ProcessTransport, simulate_command(firmware, board), name=board.name)
+        flash_file = settings.flash_file
+        if flash_file is None and keeps_checkpoints and keeps_checkpoints_in_file(board):
+            flash_file = default_flash_file(board, model.manifest, build_root)
+        connect = partial(_simulator, firmware, board, flash_file)
     if firmware is not None:
         elf = firmware.elf
 
@@ -184,6 +196,18 @@ def _check_image(device: Device, firmware: "Firmware") -> None:
             f"the {device.info.board} board runs firmware {found[:16] or 'without a digest'}, not "
             f"the one that was built ({wanted[:16]}): {firmware.elf}; flash it with --flash"
         )
+
+
+def _simulator(firmware: "Firmware", board: "Board", flash_file: Path | None) -> Transport:
+    from ondevice.build import simulate_command
+    from ondevice.flash_file import locked, prepare_flash_file
+
+    if flash_file is None:
+        return ProcessTransport(simulate_command(firmware, board), name=board.name)
+    path = prepare_flash_file(flash_file, board)
+    with locked(path) as inherited:
+        command = simulate_command(firmware, board, path)
+        return ProcessTransport(command, name=board.name, inherited=inherited)
 
 
 def _serial_port(port: str, baud: int) -> Callable[[], Transport]:

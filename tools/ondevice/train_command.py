@@ -32,6 +32,7 @@ def train(
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
     flash: opt.FlashOption = None,
+    flash_file: opt.FlashFileOption = None,
     key: opt.KeyOption = None,
     allow_export: opt.AllowExportOption = None,
     reconnect_s: opt.ReconnectOption = None,
@@ -74,6 +75,7 @@ def train(
         "device": {
             "board": board,
             "flash": flash,
+            "flash_file": flash_file,
             "key_file": key,
             "allow_export": allow_export,
         },

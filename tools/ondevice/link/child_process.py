@@ -32,10 +32,17 @@ class ChildProcess:
         is_uart: Standard input and output are pipes; else it has no input, and its output is part
             of what it says.
         cwd: Where it runs.
+        inherited: Descriptors that stay open in it.
     """
 
     def __init__(
-        self, argv: Sequence[str], name: str, *, is_uart: bool, cwd: str | None = None
+        self,
+        argv: Sequence[str],
+        name: str,
+        *,
+        is_uart: bool,
+        cwd: str | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by end())
@@ -46,6 +53,7 @@ class ChildProcess:
                 stdout=subprocess.PIPE if is_uart else self._said,
                 stderr=self._said,
                 cwd=cwd,
+                pass_fds=inherited,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
                 bufsize=0,

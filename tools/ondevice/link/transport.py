@@ -117,13 +117,18 @@ class ProcessTransport:
     """A child process whose standard input and output are the board's UART; see `ChildProcess`."""
 
     def __init__(
-        self, argv: Sequence[str], *, name: str | None = None, cwd: str | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        name: str | None = None,
+        cwd: str | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.name = name if name is not None else os.path.basename(argv[0])
         self.bytes_per_s: float | None = None
         self._received = bytearray()
         self._closed = False
-        self._child = ChildProcess(argv, self.name, is_uart=True, cwd=cwd)
+        self._child = ChildProcess(argv, self.name, is_uart=True, cwd=cwd, inherited=inherited)
         process = self._child.process
         assert process.stdin is not None
         assert process.stdout is not None
