@@ -18,7 +18,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) tests/te
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-.PHONY: help train test coverage fuzz analyse lint format results ladder transfer networks kernels kernels-check tune search lock clean tools fuzz-tools
+.PHONY: help train test coverage fuzz analyse lint format results ladder transfer networks kernels kernels-check boards boards-check tune search lock clean tools fuzz-tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -97,6 +97,12 @@ kernels: $(TEST_STAMP)  ## count every kernel's instructions in QEMU, write docs
 
 kernels-check: $(TEST_STAMP)  ## fail where a kernel's count is over 2 % above the recorded one
 	$(BIN)/python benchmarks/kernels.py --check --no-naive --no-steps $(ARGS)
+
+boards: $(TEST_STAMP)  ## build the demo's firmware for every real board, write the table of docs/boards.md
+	$(BIN)/python benchmarks/boards.py $(ARGS)
+
+boards-check: $(TEST_STAMP)  ## fail where the demo's firmware does not build for a real board, or does not fit
+	$(BIN)/python benchmarks/boards.py --check $(ARGS)
 
 tune: $(TEST_STAMP)  ## measure the best register tiles into the database that is shipped
 	$(BIN)/python benchmarks/tune.py $(ARGS)
