@@ -7,15 +7,22 @@ must fail, not hang), no watchdog, and faults where the unique id is read, so th
 elsewhere. What those parts do on silicon is not tested here.
 """
 
+import json
+import os
+import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fake_usb import FakeUsb, usb
 from firmware_model import FAKE_MODEL, replaced
+from ondevice import cli
 from ondevice.boards import load_board
 from ondevice.errors import BoardFault, DeviceError
 from ondevice.image import seal_image
@@ -33,7 +40,9 @@ from ondevice.toolchain import (
     machine_flags,
 )
 from test_firmware import expected_weights, train
+from toy_training import toy_manifest
 
+__all__ = ["usb"]
 ROOT = Path(__file__).resolve().parent.parent
 BOARD = load_board("nucleo_f446re")
 UNIQUE_ID, ELSEWHERE = "0x1FFF7A10u", "0x20000000u"
@@ -135,3 +144,66 @@ def test_a_fault_is_told_over_the_uart_and_the_board_restarts(
     assert again.counters().trained == 0
     train(again, 2)
     assert again.counters().trained == 2
+
+
+@pytest.fixture
+def port(elf: Path) -> Iterator[str]:
+    """A serial port of this computer with the board behind it."""
+    command = [*QEMU[:-1], "pty", "-kernel", str(elf)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as board:
+        assert board.stdout is not None
+        found = re.search(r"/dev/pts/\d+", board.stdout.readline())
+        assert found is not None
+        yield found[0]
+        board.terminate()
+
+
+def test_a_nucleo_is_found_on_usb_and_trains_but_one_that_was_not_flashed_is_found_out(
+    port: str,
+    usb: FakeUsb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """The way of a real board: only its chip, and the tool that flashes it, are stand-ins."""
+    usb.plug_in("/dev/ttyACM7", "other", "NODE_F303K8")
+    usb.plug_in(port, "066AFF", "NODE_F446RE")
+    calls = tmp_path / "calls"
+    (tmp_path / "openocd").write_text(f'#!/bin/sh\necho "$@" > {calls}\n')
+    (tmp_path / "openocd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    write_fake_models_folder(tmp_path / "model")
+    inputs = {key: np.zeros((8, 150), np.float32) for key in ("x", "x_test")}
+    labels = {key: np.arange(8) % 2 for key in ("y", "y_test")}
+    np.savez(tmp_path / "data.npz", **inputs, **labels)  # type: ignore[arg-type]
+    arguments = ["--board", "nucleo_f446re", "--model", "model", "--data", "data.npz"]
+    monkeypatch.setattr(sys, "argv", ["ondevice", "train", *arguments, "--steps", "3"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    (summary,) = tmp_path.glob("runs/*/summary.json")
+    told = json.loads(summary.read_text())
+    assert (told["steps"], told["board"]) == (3, "nucleo_f446re")
+    # The stand-in says that all went well, and wrote nothing.
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--flash"])
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    assert "adapter serial 066AFF" in calls.read_text()
+    assert "program {build/firmware/nucleo_f446re-" in calls.read_text()
+    assert "not the one that was built" in capsys.readouterr().err
+
+
+def write_fake_models_folder(folder: Path) -> None:
+    """As the compiler writes one, for the model that is in the firmware."""
+    folder.mkdir()
+    shape = [1, 1, 1, 150]
+    manifest = toy_manifest(
+        optimizer={"name": "sgd", "momentum": 0.0, "accumulation_steps": 2},
+        parameters=[
+            {"name": "fc.weight", "shape": [4], "dtype": "int32", "bytes": 16},
+            {"name": "fc.table", "shape": [3000], "dtype": "uint8", "bytes": 3000},
+        ],
+    )
+    manifest["input"].update(source_shape=[1, 150], shape=shape, memory_shape=shape, bytes=600)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "model.c").write_text(MODEL, encoding="utf-8")
