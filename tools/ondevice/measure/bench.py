@@ -19,7 +19,7 @@ from ondevice.linker_script import linker_script
 from ondevice.measure.execute import MeasureError, run_measured
 from ondevice.measure.task import KernelSource, Task, measured_source
 from ondevice.places import project_root
-from ondevice.toolchain import CODE, LINK, definitions, machine_flags, tool_prefix
+from ondevice.toolchain import CODE, LINK, definitions, driver_folders, machine_flags, tool_prefix
 
 _OWN_CONSTANTS = (".rodata.od_arena", ".rodata.od_scale", ".rodata.od_measured")
 # What is linked around every kernel, hence not counted as its code.
@@ -155,8 +155,11 @@ class Bench:
         firmware = root / "firmware"
         sources = [
             firmware / "measure" / "measure.c",
-            *sorted((firmware / "src" / "cortex_m").glob("*.c")),
-            *sorted((firmware / "src" / self.board.driver).glob("*.c")),
+            *(
+                path
+                for folder in driver_folders(self.board)
+                for path in sorted((firmware / "src" / folder).glob("*.c"))
+            ),
             *(root / "runtime" / "src" / f"{name}.c" for name in _RUNTIME),
         ]
         with ThreadPoolExecutor(self._jobs) as pool:
@@ -166,7 +169,8 @@ class Bench:
 
     def _compile(self, source: Path, folder: Path) -> Path:
         root = project_root()
-        include = ["runtime/include", "firmware/src", "firmware/measure"]
+        driver = f"firmware/src/{self.board.driver}"
+        include = ["runtime/include", "firmware/src", driver, "firmware/measure"]
         target = folder / f"{source.stem}.o"
         macros = [f"-D{name}={value}" for name, value in definitions(self.board).items()]
         command = [f"{tool_prefix(self.board)}gcc", *machine_flags(self.board), "-std=c99"]
