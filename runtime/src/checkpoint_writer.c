@@ -4,6 +4,7 @@
 #include "ondevice/checkpoint_layout.h"
 #include "ondevice/crc32.h"
 #include "ondevice/little_endian.h"
+#include "ondevice/start_count.h"
 
 /* Here, not where records are read: gcc 12 takes the function that it would be inlined into for
  * shorter than it is on Cortex-M55, and the assembler refuses its branch. */
@@ -72,7 +73,8 @@ int32_t od_log_erase(const od_storage_t *storage, uint32_t bank) {
     const bool known = od_bank_read(storage, bank, &own);
     const bool other_known = od_bank_read(storage, OD_STORAGE_BANKS - 1u - bank, &other);
     const uint32_t erases = (known ? own.erases : other.erases_of_other) + 1u;
-    const int32_t status = storage->erase(storage->context, bank);
+    const uint32_t starts = od_starts_count(storage);
+    int32_t status = storage->erase(storage->context, bank);
     if (status < 0) {
         return status;
     }
@@ -88,6 +90,10 @@ int32_t od_log_erase(const od_storage_t *storage, uint32_t bank) {
     finish(&writer);
     if (writer.status < 0) {
         return writer.status;
+    }
+    status = starts > 0 ? od_starts_mark(storage, bank, starts) : OD_OK;
+    if (status < 0) {
+        return status;
     }
     return od_bank_read(storage, bank, &own) && own.erases == erases ? OD_OK : OD_ERROR_STATE;
 }

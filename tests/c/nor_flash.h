@@ -144,8 +144,12 @@ static inline void nor_init(nor_flash_t *flash, uint32_t bank_bytes, uint32_t un
 }
 
 static inline od_storage_t nor_storage(nor_flash_t *flash) {
-    return (od_storage_t){flash,    flash->bank_bytes, flash->unit_bytes,
-                          nor_read, nor_program,       nor_erase};
+    return (od_storage_t){.context = flash,
+                          .bank_bytes = flash->bank_bytes,
+                          .unit_bytes = flash->unit_bytes,
+                          .read = nor_read,
+                          .program = nor_program,
+                          .erase = nor_erase};
 }
 
 #endif

@@ -13,9 +13,10 @@
 #define OD_STORAGE_UNIT_BYTES_MAX 32u
 
 typedef struct {
-    void *context;       /* handed back to the functions below */
-    uint32_t bank_bytes; /* of each bank; a multiple of unit_bytes */
-    uint32_t unit_bytes; /* what is programmed at once: a power of 2, at most ..._MAX */
+    void *context;        /* handed back to the functions below */
+    uint32_t bank_bytes;  /* of each bank; a multiple of unit_bytes */
+    uint32_t unit_bytes;  /* what is programmed at once: a power of 2, at most ..._MAX */
+    uint32_t marks_bytes; /* behind bank_bytes, see start_count.h; a driver leaves it 0 */
 
     /* Each returns OD_OK, or below 0 where the flash failed. Offsets are within the bank. */
     int32_t (*read)(void *context, uint32_t bank, uint32_t offset, uint8_t *to, uint32_t n);
