@@ -3,6 +3,7 @@
 import random
 import shutil
 import stat
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ondevice.boards import load_board
 from ondevice.build import Firmware, build_firmware, flash, simulate_command
 from ondevice.elf import read_sizes
 from ondevice.errors import HandshakeError, UserError
+from ondevice.flash_file import prepare_flash_file
 from ondevice.image import MAGIC, ImageError, check_images, read_image, seal_image
 from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport
@@ -35,8 +37,9 @@ def image_of(firmware: Firmware) -> bytes:
     return firmware.binary.read_bytes()
 
 
-def connect(firmware: Firmware, key: bytes | None = KEY) -> Device:
-    return Device(ProcessTransport(simulate_command(firmware, BOARD), name=BOARD.name), key=key)
+def connect(firmware: Firmware, key: bytes | None = KEY, flash_file: Path | None = None) -> Device:
+    command = simulate_command(firmware, BOARD, flash_file)
+    return Device(ProcessTransport(command, name=BOARD.name), key=key)
 
 
 def with_image(firmware: Firmware, image: bytes, folder: Path) -> Firmware:
@@ -131,6 +134,19 @@ def test_each_start_of_the_simulated_board_has_its_own_nonce(firmware: Firmware)
             device._channel._nonce = bytes(16)
             keys.add(device._channel._session_key)
     assert len(keys) == 3
+
+
+def test_a_board_with_flash_numbers_its_starts(firmware: Firmware, tmp_path: Path) -> None:
+    flash_file = prepare_flash_file(tmp_path / "flash.bin", BOARD)
+    for _ in range(3):
+        with connect(firmware, flash_file=flash_file) as device:
+            assert device.checkpoints() == []
+    content = flash_file.read_bytes()
+    for bank in range(2):
+        end = (bank + 1) * BOARD.storage_bank_bytes
+        marks = struct.unpack_from("<8I", content, end - BOARD.storage_bank_bytes // 16)
+        numbers = [n for n in marks[::2] if n != 0xFFFFFFFF]
+        assert sorted(set(numbers)) == [1, 2, 3]
 
 
 def test_a_board_that_could_not_keep_sessions_apart_takes_no_key(tmp_path: Path) -> None:

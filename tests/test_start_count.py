@@ -12,7 +12,7 @@ import pytest
 def test_power_cuts_repeat_no_number_and_lose_no_checkpoint(
     compile_c: Callable[[str], Path], unit_bytes: int, bank_bytes: int
 ) -> None:
-    command = [compile_c("start_cuts"), str(unit_bytes), str(bank_bytes), "400", "1"]
+    command = [str(compile_c("start_cuts")), str(unit_bytes), str(bank_bytes), "400", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counted, cuts, cuts_in_erase, saves, erases = map(int, done.stdout.split())

@@ -1,8 +1,11 @@
 /* The firmware of every board: bytes from the UART into the session, for ever. */
+#include <stddef.h>
+
 #include "board.h"
 #include "image_header.h"
 #include "ondevice/model.h"
 #include "ondevice/session.h"
+#include "ondevice/start_count.h"
 
 /* One entry an operator; a model with more has no profile. */
 #define PROFILE_ENTRIES 512
@@ -34,6 +37,27 @@ static void port_exit(void *context) {
     board_exit(0);
 }
 
+/* The flash without what counts the starts; NULL where the board has none. */
+static const od_storage_t *port_storage(void) {
+    static od_storage_t storage;
+    const od_storage_t *whole = board_storage();
+    if (whole == NULL) {
+        return NULL;
+    }
+    storage = od_starts_reserve(whole);
+    return &storage;
+}
+
+/* What makes the nonces of this start differ from those of every other; flash is worn for it only
+ * where there is a key. */
+static od_start_seed_t start_seed(const od_storage_t *storage) {
+    od_start_seed_t seed = {0};
+    const bool counted = storage != NULL && od_image_key(&od_image) != NULL &&
+                         od_starts_next(storage, &od_model, &seed.boots) == OD_OK;
+    seed.fresh = board_entropy(seed.entropy, sizeof seed.entropy) || counted;
+    return seed;
+}
+
 int main(void) {
     board_init();
     board_watchdog_start(WATCHDOG_MS);
@@ -55,11 +79,11 @@ int main(void) {
         .image_digest = od_image.digest,
         .key = od_image_key(&od_image),
         .allow_export = OD_ALLOW_EXPORT != 0,
-        .storage = board_storage(),
         .start_reason = board_fault_start(board_start_reason()),
     };
     port.unique_id_bytes = board_unique_id(port.unique_id);
-    port.start_seed.fresh = board_entropy(port.start_seed.entropy, sizeof port.start_seed.entropy);
+    port.storage = port_storage();
+    port.start_seed = start_seed(port.storage);
     if (od_session_init(&session, &od_model, &port) != OD_OK) {
         board_exit(2);
         return 2;
