@@ -26,9 +26,12 @@ from ondevice.boards import load_board
 from ondevice.build import Firmware, build_firmware, simulate_command
 from ondevice.errors import BoardFault, LinkError
 from ondevice.fault import Fault, FaultKind, decode_fault, describe_fault, fault_cause
+from ondevice.flash_file import prepare_flash_file
 from ondevice.link.device import Device
+from ondevice.link.identity import StartReason
 from ondevice.link.transport import ProcessTransport
 from ondevice.source_lines import SourceLines
+from test_firmware import expected_weights, train
 
 BOARDS = ["qemu_f405", "qemu_microbit"] + [
     f"qemu_mps{board}" for board in ("2_an385", "2_an500", "2_an505", "3_an547")
@@ -47,10 +50,11 @@ def board(request: pytest.FixtureRequest, build: Build) -> Iterator["Board"]:
 class Board:
     """One simulator; each `device` is a new session with it."""
 
-    def __init__(self, firmware: Firmware, name: str) -> None:
+    def __init__(self, firmware: Firmware, name: str, flash: Path | None = None) -> None:
         self.name = name
         self.elf = firmware.elf
-        self.transport = ProcessTransport(simulate_command(firmware, load_board(name)), name=name)
+        command = simulate_command(firmware, load_board(name), flash)
+        self.transport = ProcessTransport(command, name=name)
 
     def device(self) -> Device:
         return Device(self.transport, elf=self.elf)
@@ -249,3 +253,27 @@ def test_lines_of_an_elf_file_are_those_of_binutils(build: Build) -> None:
             assert lines.line(address) == "/".join(place.split("/")[-2:])
             compared += 1
     assert compared > 50
+
+
+@pytest.mark.parametrize("name", ["qemu_f405", "qemu_microbit"])
+def test_a_fault_in_a_training_step_leaves_the_checkpoints_whole(
+    build: Build, name: str, tmp_path: Path
+) -> None:
+    flash = prepare_flash_file(tmp_path / "flash.bin", load_board(name))
+    board = Board(build(name), name, flash)
+    device = board.device()
+    train(device, 3)
+    number = device.save_checkpoint(loss=0.5)
+    train(device, 2)
+    saved = flash.read_bytes()
+    device.write_label(struct.pack("<I", ACCESS))
+    with pytest.raises(BoardFault, match="store_nowhere"):
+        device.train(0.25)
+    again = board.device()
+    assert again.identity().start_reason is StartReason.FAULT
+    assert [checkpoint.sequence for checkpoint in again.checkpoints()] == [number]
+    # It started with what it had saved, and learns on as if nothing had been.
+    assert list(struct.unpack("<4I", again.read_parameters()[0])) == expected_weights(3)
+    assert flash.read_bytes() == saved
+    assert again.counters().trained == 3
+    board.transport.close()
