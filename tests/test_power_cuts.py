@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from power_cuts import PowerCutError, Victim, cut_power
 
 UNITS = [1, 4, 8, 16, 32]  # bytes
 
@@ -62,3 +63,19 @@ def test_nor_does_one_in_banks_of_any_size(
     header = -(-20 // unit) * unit
     bank_bytes = header + records * record + spare * unit
     assert cut_everywhere(unit, bank_bytes, 8, seed, first)[0] > 0
+
+
+def test_a_board_that_is_killed_starts_with_what_it_saved(tmp_path: Path) -> None:
+    figures = cut_power(tmp_path, cuts=8, seed=5, torn=2)
+    assert figures.cuts >= 8
+    assert figures.in_write >= 2
+    assert figures.saves > 0
+
+
+def test_a_flash_that_lost_its_checkpoints_is_not_taken_for_a_good_one(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, seed=6)
+    victim.live_and_die()
+    flash = tmp_path / "flash.bin"
+    flash.write_bytes(b"\xff" * flash.stat().st_size)
+    with pytest.raises(PowerCutError, match="newest"):
+        victim.live_and_die()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ondevice.boards import list_boards, load_board
-from ondevice.build import Firmware, build_firmware, simulate_command
+from ondevice.build import Firmware, simulate_command
 from ondevice.errors import LinkError, UserError
 from ondevice.flash_file import locked, prepare_flash_file
 from ondevice.link.device import Device
@@ -18,23 +18,6 @@ from ondevice.link.transport import ProcessTransport
 ROOT = Path(__file__).resolve().parent.parent
 BOARDS = [name for name in list_boards() if load_board(name).run in ("host", "qemu")]
 Build = Callable[[str], Firmware]
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """The fake model of tests/c, whose weights tell which steps ran, for a board."""
-    folder = tmp_path_factory.mktemp("flash")
-    (folder / "model").mkdir()
-    model = (ROOT / "tests" / "c" / "fake_model.c").read_text(encoding="utf-8")
-    (folder / "model" / "model.c").write_text(model, encoding="utf-8")
-    built: dict[str, Firmware] = {}
-
-    def build_board(name: str) -> Firmware:
-        if name not in built:
-            built[name] = build_firmware(folder / "model", load_board(name), folder / name)
-        return built[name]
-
-    return build_board
 
 
 def start(build: Build, name: str, flash: Path | None) -> Device:

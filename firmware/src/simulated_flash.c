@@ -7,7 +7,7 @@
 
 #if OD_STORAGE_IN_FILE && OD_STORAGE_BANK_BYTES
 
-#define PAGE_BYTES 256u
+#define PAGE_BYTES 64u
 #define HALF_PROGRAMMED 0x5Au /* bits that are still 1 after the first write */
 
 static const uint8_t erased[PAGE_BYTES] = {[0 ... PAGE_BYTES - 1u] = 0xFF};

@@ -114,7 +114,11 @@ def _open_message(port: str, baud: int, error: Exception) -> str:
 
 
 class ProcessTransport:
-    """A child process whose standard input and output are the board's UART; see `ChildProcess`."""
+    """A child process whose standard input and output are the board's UART; see `ChildProcess`.
+
+    Attributes:
+        pid: Of the process, and of its group.
+    """
 
     def __init__(
         self,
@@ -130,6 +134,7 @@ class ProcessTransport:
         self._closed = False
         self._child = ChildProcess(argv, self.name, is_uart=True, cwd=cwd, inherited=inherited)
         process = self._child.process
+        self.pid = process.pid
         assert process.stdin is not None
         assert process.stdout is not None
         self._in = process.stdin.fileno()
