@@ -10,9 +10,19 @@ ROOT = Path(__file__).resolve().parent.parent
 FAKE_MODEL = (ROOT / "tests" / "c" / "fake_model.c").read_text(encoding="utf-8")
 LABEL_NOPS, NOPS = 701, 4000
 LABEL_DEEP, DEEP_BYTES = 702, 1500
-UNDEFINED, ACCESS, DIVISION, LONG_DIVISION, JUMP, RECURSION, ARRAY, HANG, CUT_FRAME, CANARY = range(
-    900, 910
-)
+(
+    UNDEFINED,
+    ACCESS,
+    DIVISION,
+    LONG_DIVISION,
+    JUMP,
+    RECURSION,
+    ARRAY,
+    HANG,
+    CUT_FRAME,
+    CANARY,
+    LAST_BYTES,
+) = range(900, 911)
 CANARY_WORDS = 64
 COSTS = f"""
 static volatile uint32_t initialised = 12345u;
@@ -89,6 +99,10 @@ CULPRIT void write_half_a_frame(void) {{
     board_write(half, sizeof half);
     __builtin_trap(); /* line of {CUT_FRAME} */
 }}
+CULPRIT void use_last_bytes(void) {{
+    extern volatile uint32_t od_stack_limit[];
+    od_stack_limit[3] = 1;
+}}
 static void misbehave(void) {{
     for (uint32_t i = 0; label != {CANARY}u && i < {CANARY_WORDS}u; i++) {{
         canary[i] = 0xC0FFEE00u + i;
@@ -103,6 +117,7 @@ static void misbehave(void) {{
     case {ARRAY}: fill_array(); break;
     case {HANG}: hang(); break;
     case {CUT_FRAME}: write_half_a_frame(); break;
+    case {LAST_BYTES}: use_last_bytes(); break;
     case {CANARY}:
         output[2] = 0.0f;
         for (uint32_t i = 0; i < {CANARY_WORDS}u; i++) {{

@@ -17,6 +17,7 @@ from firmware_model import (
     FAKE_MODEL,
     HANG,
     JUMP,
+    LAST_BYTES,
     LONG_DIVISION,
     RECURSION,
     UNDEFINED,
@@ -123,6 +124,11 @@ def test_a_stack_overflow_is_told_as_such_and_spoils_nothing(board: Board) -> No
     beside = [s for s in sections.values() if s["sh_addr"] >= ram and s.name != ".stack"]
     assert sections[".stack"]["sh_addr"] == ram < min(s["sh_addr"] for s in beside)
     assert sections[".noinit"]["sh_size"] > 4 * CANARY_WORDS
+
+
+@pytest.mark.parametrize("board", ["qemu_microbit"], indirect=True)
+def test_without_a_guard_the_stack_s_last_bytes_are_watched(board: Board) -> None:
+    assert board.fault(LAST_BYTES).fault.kind == FaultKind.STACK
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,7 @@
 #include "stack.h"
 
 #define MAGIC 0x4F444654u
-#define CALLERS 8u
-#define FIRST_CALLER 9u
-#define WORDS (FIRST_CALLER + CALLERS)
+#define CALLERS 8
 #define FLAG_REGISTERS 0x100u /* pc, lr and xpsr are known */
 #define FLAG_AGAIN 0x200u     /* sent after the restart */
 
@@ -37,7 +35,21 @@
 #define EXC_RETURN_NO_FLOATS 0x10u
 #define NMI 2u
 
-/* `words` is the payload of FAULT, see docs/PROTOCOL.md. */
+/* The payload of FAULT, see docs/PROTOCOL.md. */
+enum {
+    KIND,
+    PC,
+    LR,
+    SP,
+    XPSR,
+    CFSR,
+    HFSR,
+    MMFAR,
+    BFAR,
+    FIRST_CALLER,
+    WORDS = FIRST_CALLER + CALLERS
+};
+
 typedef struct {
     uint32_t magic;
     uint32_t words[WORDS];
@@ -114,11 +126,11 @@ __attribute__((noreturn)) static void finish(void) {
     record.magic = MAGIC;
     write_record_to_memory();
     board_report("\nFAULT pc=");
-    put_hex(record.words[1]);
+    put_hex(record.words[PC]);
     board_report(" lr=");
-    put_hex(record.words[2]);
+    put_hex(record.words[LR]);
     board_report(" cfsr=");
-    put_hex(record.words[5]);
+    put_hex(record.words[CFSR]);
     board_report("\n");
     if (uart_works) {
         send_record();
@@ -150,8 +162,8 @@ static void find_callers(const uint32_t *from, const uint32_t *end) {
 static od_fault_kind_t kind_of(uint32_t exception, uint32_t cfsr, uint32_t sp) {
     const bool unstacked = (cfsr & (CFSR_MSTKERR | CFSR_STKERR)) != 0u || !CORTEX_M_FAULT_STATUS;
     if ((cfsr & CFSR_STKOF) != 0u || (unstacked && stack_is_below(sp)) ||
-        ((cfsr & CFSR_MMARVALID) != 0u && stack_is_below(record.words[7])) ||
-        ((cfsr & CFSR_BFARVALID) != 0u && stack_is_below(record.words[8]))) {
+        ((cfsr & CFSR_MMARVALID) != 0u && stack_is_below(record.words[MMFAR])) ||
+        ((cfsr & CFSR_BFARVALID) != 0u && stack_is_below(record.words[BFAR]))) {
         return OD_FAULT_STACK;
     }
     if (exception == NMI) {
@@ -193,27 +205,27 @@ __attribute__((used, noreturn)) static void fault_taken(const uint32_t *msp, con
     const uint32_t *const top = program ? od_stack_top : od_handler_stack_top;
     const uint32_t pushed_words = (exc_return & EXC_RETURN_NO_FLOATS) != 0u ? 8u : 26u;
 #if CORTEX_M_FAULT_STATUS
-    record.words[5] = SCB_CFSR;
-    record.words[6] = SCB_HFSR;
-    record.words[7] = SCB_MMFAR;
-    record.words[8] = SCB_BFAR;
+    record.words[CFSR] = SCB_CFSR;
+    record.words[HFSR] = SCB_HFSR;
+    record.words[MMFAR] = SCB_MMFAR;
+    record.words[BFAR] = SCB_BFAR;
 #endif
-    const uint32_t cfsr = record.words[5];
+    const uint32_t cfsr = record.words[CFSR];
     /* A frame that did not fit was not pushed; ARMv8-M then leaves the pointer at the limit. */
     const bool whole = (cfsr & (CFSR_MSTKERR | CFSR_STKERR)) == 0u && pushed >= limit &&
                        pushed + pushed_words <= top &&
                        !((cfsr & CFSR_STKOF) != 0u && pushed == limit);
     const uint32_t *sp = pushed + pushed_words;
     if (whole) {
-        record.words[1] = pushed[6];
-        record.words[2] = pushed[5];
-        record.words[4] = pushed[7];
+        record.words[PC] = pushed[6];
+        record.words[LR] = pushed[5];
+        record.words[XPSR] = pushed[7];
         sp += (pushed[7] >> 9) & 1u;
     }
-    record.words[3] = (uint32_t)(uintptr_t)sp;
+    record.words[SP] = (uint32_t)(uintptr_t)sp;
     find_callers(sp < limit ? limit : sp, top);
-    record.words[0] = (uint32_t)kind_of(exception, cfsr, (uint32_t)(uintptr_t)pushed) |
-                      (whole ? FLAG_REGISTERS : 0u) | (exception << 16);
+    record.words[KIND] = (uint32_t)kind_of(exception, cfsr, (uint32_t)(uintptr_t)pushed) |
+                         (whole ? FLAG_REGISTERS : 0u) | (exception << 16);
     finish();
 }
 
@@ -256,8 +268,8 @@ __attribute__((naked)) void nmi_handler(void) {
 
 void board_fault(od_fault_kind_t kind) {
     begin();
-    record.words[0] = (uint32_t)kind;
-    record.words[3] = (uint32_t)(uintptr_t)od_stack_limit;
+    record.words[KIND] = (uint32_t)kind;
+    record.words[SP] = (uint32_t)(uintptr_t)od_stack_limit;
     find_callers(od_stack_limit, od_stack_top);
     finish();
 }
@@ -267,8 +279,8 @@ od_start_reason_t board_fault_start(od_start_reason_t reason) {
     if (!record_is_whole()) {
         return reason;
     }
-    return (record.words[0] & 0xFFu) == (uint32_t)OD_FAULT_WATCHDOG ? OD_START_WATCHDOG
-                                                                    : OD_START_FAULT;
+    return (record.words[KIND] & 0xFFu) == (uint32_t)OD_FAULT_WATCHDOG ? OD_START_WATCHDOG
+                                                                       : OD_START_FAULT;
 }
 
 void board_fault_announce(od_start_reason_t reason) {
@@ -279,10 +291,10 @@ void board_fault_announce(od_start_reason_t reason) {
         for (uint32_t i = 0; i < WORDS; i++) {
             record.words[i] = 0;
         }
-        record.words[0] =
+        record.words[KIND] =
             (uint32_t)(reason == OD_START_WATCHDOG ? OD_FAULT_WATCHDOG : OD_FAULT_BROWN_OUT);
     }
-    record.words[0] |= FLAG_AGAIN;
+    record.words[KIND] |= FLAG_AGAIN;
     send_record();
     record.magic = 0;
 }
