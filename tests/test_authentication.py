@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spoilt_line import FaultyTransport
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError
 from ondevice.link.authentication import session_key, with_tag, without_tag
@@ -29,7 +30,7 @@ from ondevice.link.messages import (
     encode_write,
 )
 from ondevice.link.transport import ProcessTransport, Transport
-from test_protocol_faults import IMPATIENT, FakeModel, FaultyTransport, run_steps
+from test_protocol_faults import IMPATIENT, FakeModel, run_steps
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parent / "protocol_vectors.json").read_text(encoding="utf-8")

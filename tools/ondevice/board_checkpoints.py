@@ -41,12 +41,14 @@ class BoardCheckpoints:
         else:
             self._on_event(BoardCheckpoint(step, loss))
 
-    def load_best(self, device: TrainingDevice, trusts: Callable[[int], bool]) -> Counters | None:
+    def load_best(
+        self, device: TrainingDevice, trusts: Callable[[int, float], bool]
+    ) -> Counters | None:
         """Has the board go back to the run's best checkpoint.
 
         Args:
             device: Any state.
-            trusts: Whether the state of a step may be gone back to.
+            trusts: Whether the state of a step, with its mean loss, may be gone back to.
 
         Returns:
             The position; None where the board keeps none of this run.
@@ -58,7 +60,7 @@ class BoardCheckpoints:
             for checkpoint in device.checkpoints()
             if checkpoint.run == self._run
             and checkpoint.loss is not None
-            and trusts(checkpoint.trained)
+            and trusts(checkpoint.trained, checkpoint.loss)
         ]
         if not found:
             return None

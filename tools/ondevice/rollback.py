@@ -9,7 +9,7 @@ from typing import Any
 from ondevice.errors import UserError
 from ondevice.events import ParametersRead
 
-WINDOW_STEPS = 50
+WINDOW_STEPS = 100
 RATE_FACTOR = 0.5  # of the learning rate, at each rollback
 
 
@@ -39,11 +39,11 @@ def uninformed_loss(manifest: dict[str, Any]) -> float | None:
 
 
 class DivergenceWatch:
-    """Compares the mean loss of the last 50 samples with the best such mean.
+    """Compares the mean loss of the last 100 samples with the best such mean.
 
     One sample a step is noisy, and a model that is right most of the time has a best mean near 0,
     of which a single mistake is a large multiple. So the mean must also be worse than that of a
-    model that knows nothing (or, for a regression, than that of the run's first 50 samples).
+    model that knows nothing (or, for a regression, than that of the run's first 100 samples).
 
     Args:
         factor: Of the best mean; 0: never.
@@ -82,41 +82,40 @@ class KeptStates:
     """The states of the run that the host holds, and those that have led to nothing good.
 
     Attributes:
+        start_loss: Of the state that the run began with; nothing worse is gone back to.
         last: The newest.
         best: That with the lowest recent mean loss.
+        returned: The one that was gone back to.
     """
 
+    start_loss: float = math.inf
     last: ParametersRead | None = None
     best: ParametersRead | None = None
+    returned: ParametersRead | None = None
     _best_loss: float = math.inf
     _suspect: set[int] = field(default_factory=set)
-    _went_back_to: int | None = None
 
     def keep(self, state: ParametersRead, mean_loss: float) -> None:
         """Takes a state; `mean_loss` is that of the steps before it."""
         self.last = state
-        if mean_loss < self._best_loss:
+        if mean_loss < min(self._best_loss, self.start_loss):
             self.best, self._best_loss = state, mean_loss
 
     def has(self, step: int) -> bool:
         """Whether the newest state is of that step, or of the start, which needs none."""
         return step == 0 or (self.last is not None and self.last.step == step)
 
-    def went_back_to(self, step: int) -> None:
-        """The run went back there because it had diverged."""
-        self._went_back_to = step
-
     def diverged_at(self, step: int) -> None:
         """What diverges at once may have been broken already when it was kept."""
-        past = self._went_back_to
+        past = self.returned.step if self.returned is not None else 0
         if past and step - past <= WINDOW_STEPS:
             self._suspect.add(past)
             if self.best is not None and self.best.step == past:
                 self.best, self._best_loss = None, math.inf
 
-    def trusts(self, step: int) -> bool:
+    def trusts(self, step: int, mean_loss: float) -> bool:
         """Whether the state of that step may be gone back to."""
-        return step not in self._suspect
+        return step not in self._suspect and mean_loss < self.start_loss
 
 
 def mean_of_known(losses: Iterable[float]) -> float:

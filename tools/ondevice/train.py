@@ -4,6 +4,7 @@ Everything in it follows from the run's position, which the device keeps. So whe
 fails, the loop asks the device that comes back where it is, and goes on from there.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -115,10 +116,10 @@ class _Run:
         self._accumulation = int(manifest["optimizer"].get("accumulation_steps", 1))
         self._schedule = settings.schedule(self._total, self._accumulation)
         self._checkpoint_every = settings.checkpoint_every_steps or len(data.x)
+        self._states = KeptStates()
         factor = settings.rollback_factor if settings.rollbacks else 0.0
         self._watch = DivergenceWatch(factor, uninformed_loss(manifest))
         self._reconnector = Reconnector(recovery, on_event, should_stop)
-        self._states = KeptStates()
         self._memory = MemoryUsage(0, 0)
         self._run = new_run_id()
         self._step, self._updates = 0, 0
@@ -133,6 +134,7 @@ class _Run:
             self._run, self._step, self._before = recorded.run, recorded.step, recorded.before
             self._results, self._states.last = recorded.results, recorded.state
             self._rate_scale, self._rollbacks = recorded.rate_scale, recorded.rollbacks
+            self._states.start_loss = self._before.loss if self._before is not None else math.inf
             todo = self._go_on
         self._board = BoardCheckpoints(self._run, self._on_event)
         self._on_event(self._started())
@@ -153,6 +155,7 @@ class _Run:
     def _begin(self) -> None:
         """The device is in the state to start from."""
         self._before = self._before or self._evaluate("before")
+        self._states.start_loss = self._before.loss if self._before is not None else math.inf
         self._device.reset_counters(self._run)
         self._place(Counters(0, 0, 0, 0.0, 0, 0, self._run, 0))
 
@@ -315,8 +318,8 @@ class _Run:
         """
         self._states.diverged_at(trouble.step)
         if self._rollbacks >= self._settings.rollbacks:
-            if self._states.best is not None:
-                self._on_event(self._states.best)  # what is left behind should be usable
+            if good := self._states.best or self._states.returned:
+                self._on_event(good)  # what is left behind should be usable
             rate = self._settings.learning_rate * self._rate_scale
             raise TrainingDivergedError(
                 f"training diverged at step {trouble.step}, after {self._rollbacks} rollbacks and "
@@ -344,13 +347,12 @@ class _Run:
                 f"training diverged at step {trouble.step} ({trouble.reason}), before a first "
                 "checkpoint; lower --lr, or look for bad values in the data"
             )
-        self._states.went_back_to(self._step)
         self._on_event(
             RolledBack(
                 self._step, trouble.step, trouble.reason, origin, self._rate_scale, self._rollbacks
             )
         )
-        self._keep_state()  # so that nobody goes on from a newer one
+        self._states.returned = self._keep_state()  # so that nobody goes on from a newer one
 
     def _started(self) -> Started:
         manifest, settings = self._manifest, self._settings
