@@ -18,11 +18,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) tests/te
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-<<<<<<< HEAD
-.PHONY: help train test coverage power-cuts fuzz analyse lint format results ladder transfer networks kernels kernels-check boards boards-check tune search lock clean tools fuzz-tools
-=======
-.PHONY: help train test coverage fuzz soak fleet analyse lint format results ladder transfer networks kernels kernels-check boards boards-check tune search lock clean tools fuzz-tools
->>>>>>> 9235b9b (Fleet: eight simulated boards at once from one host process, each with its own wearer)
+.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer networks kernels kernels-check boards boards-check tune search lock clean tools fuzz-tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,16 +35,14 @@ coverage: $(TEST_STAMP)  ## lines of runtime/ that tests run, at least 90 %; pag
 	ONDEVICE_COVERAGE=$(CURDIR)/build/coverage/objects $(BIN)/python -m pytest -n 2 $(C_TESTS)
 	$(BIN)/gcovr build/coverage/objects
 
-<<<<<<< HEAD
 power-cuts: $(TEST_STAMP)  ## kill a board 500 times while it saves checkpoints, write docs/reliability.md
 	$(BIN)/python benchmarks/power_cuts.py $(ARGS)
-=======
+
 soak: $(TEST_STAMP)  ## train over a line that spoils 1 % of a million frames; ARGS="--break-every 10000"
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 fleet: $(TEST_STAMP)  ## eight simulated boards at once from one host process
 	$(BIN)/python benchmarks/fleet.py $(ARGS)
->>>>>>> 9235b9b (Fleet: eight simulated boards at once from one host process, each with its own wearer)
 
 fuzz: $(TEST_STAMP) | fuzz-tools  ## fuzz the link, checkpoints and the host's parsers; ARGS=--short: as CI does
 	$(BIN)/python benchmarks/fuzz.py $(ARGS)
