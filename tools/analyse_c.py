@@ -26,8 +26,8 @@ MODEL = ROOT / "build" / "analyse"
 INCLUDES = [f"-I{ROOT / 'runtime/include'}", f"-I{FIRMWARE}"]
 # Of the checks in .clang-tidy, those that a part cannot pass, and why.
 LEFT_OUT = {
-    # The linker script's symbols mark memory that is longer than their declared type.
-    "firmware": "-clang-analyzer-security.ArrayBound",
+    # The linker script's symbols lie in one memory, which is longer than their declared type.
+    "firmware": "-clang-analyzer-security.ArrayBound,-clang-analyzer-security.PointerSub",
     # Printed by a compiler: long functions in a header.
     "model": "-readability-*,-misc-definitions-in-headers",
 }

@@ -42,7 +42,7 @@ static void compress(od_blake2s_t *state, bool last) {
     uint32_t m[16];
     uint32_t v[16];
     for (uint32_t i = 0; i < 16; i++) {
-        m[i] = od_get_u32(state->block + 4u * i);
+        m[i] = od_get_u32(&state->block[(size_t)i * 4u]);
     }
     memcpy(v, state->h, sizeof state->h);
     memcpy(v + 8, initial, sizeof initial);
