@@ -241,6 +241,28 @@ def test_the_allocator_is_found_in_an_elf_file(tmp_path: Path) -> None:
     assert {"malloc", "free"} <= set(read_sizes(elf).heap_symbols)
 
 
+def test_no_name_of_an_allocator_goes_unnoticed(tmp_path: Path) -> None:
+    """Those of libc, newlib and C++ (Itanium ABI: _Znwj is operator new(unsigned))."""
+    names = [
+        "malloc",
+        "calloc",
+        "realloc",
+        "free",
+        "_malloc_r",
+        "_sbrk",
+        "_Znwj",
+        "_Znaj",
+        "_ZdlPv",
+    ]
+    names += ["_sbrk_r", "memalign", "aligned_alloc", "strdup", "posix_memalign", "_free_r", "sbrk"]
+    source, made = tmp_path / "heap.c", tmp_path / "heap.o"
+    flags = ["-mcpu=cortex-m4", "-mthumb", "-ffreestanding", "-w", "-c"]
+    for name in names:
+        source.write_text(f"void {name}(void) {{}}\n", encoding="utf-8")
+        subprocess.run(["arm-none-eabi-gcc", *flags, "-o", made, source], check=True)
+        assert read_sizes(made).heap_symbols == (name,)
+
+
 def test_what_is_no_elf_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "notes.elf"
     path.write_text("no", encoding="utf-8")

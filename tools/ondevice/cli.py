@@ -150,7 +150,9 @@ def build(
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
-    """Build the firmware of a model for a board."""
+    """Build the firmware of a model for a board; refuse one whose stack may overflow."""
+    from ondevice.stack_bound import firmware_stack_bound
+
     settings = load_config(
         config,
         {
@@ -165,8 +167,10 @@ def build(
     if firmware.flash_bytes is None or firmware.ram_bytes is None:
         print(firmware.elf)  # a native program has neither flash nor a RAM limit
         return
+    bound = firmware_stack_bound(firmware.elf, prepared.board)
     sizes = f"flash {format_bytes(firmware.flash_bytes)}, RAM {format_bytes(firmware.ram_bytes)}"
-    print(f"{firmware.elf}: {sizes}")
+    stack = f"stack at most {bound.program_bytes:,} of {firmware.stack_bytes:,} B"
+    print(f"{firmware.elf}: {sizes}, {stack}")
 
 
 @app.command(

@@ -10,7 +10,22 @@ from elftools.elf.elffile import ELFFile
 
 from ondevice.errors import UserError
 
-HEAP_SYMBOLS = ("malloc", "free", "calloc", "realloc", "_malloc_r", "_free_r", "_sbrk", "_sbrk_r")
+# The C library's allocators and what is below them, and C++'s new and delete.
+HEAP_SYMBOLS = (
+    *("malloc", "free", "calloc", "realloc", "memalign", "aligned_alloc", "posix_memalign"),
+    *("valloc", "pvalloc", "strdup", "strndup", "reallocarray", "_malloc_r", "_free_r"),
+    *("_calloc_r", "_realloc_r", "_memalign_r", "_strdup_r", "sbrk", "_sbrk", "_sbrk_r"),
+    *(
+        "__malloc_lock",
+        "__malloc_free_list",
+        "_Znwj",
+        "_Znaj",
+        "_Znwm",
+        "_Znam",
+        "_ZdlPv",
+        "_ZdaPv",
+    ),
+)
 _ALLOCATED, _WRITABLE = 2, 1
 
 

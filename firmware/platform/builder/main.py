@@ -76,6 +76,7 @@ if not host:
     script = build / "board.ld"
     script.write_text(linker_script(board), encoding="utf-8")
     env.Append(
+        CCFLAGS=["-fcallgraph-info=su"],  # for ondevice.stack_bound
         LINKFLAGS=[
             *LINK,
             f"-T{script}",
