@@ -93,11 +93,16 @@ int32_t od_checkpoint_save(const od_storage_t *storage, const od_model_t *model,
             od_checkpoint_erases(storage, 0) <= od_checkpoint_erases(storage, 1) ? 0 : 1;
         return start_bank(storage, model, bank, 0, &record);
     }
-    const uint32_t offset = find_room(storage, model, newest.bank, bytes);
-    if (offset != 0 && od_log_append(storage, model, newest.bank, offset, &record) >= 0) {
+    /* Flash may have lost what the newest holds: only the bank of one that is right must stay. */
+    od_checkpoint_t kept;
+    if (!find_verified(storage, model, OD_LOG_ALL_BANKS, OD_RANK_NEWEST, &kept)) {
+        kept = newest;
+    }
+    const uint32_t offset = find_room(storage, model, kept.bank, bytes);
+    if (offset != 0 && od_log_append(storage, model, kept.bank, offset, &record) >= 0) {
         return OD_OK;
     } /* else it is full, or did not take the record: a unit that looked erased was not */
-    return start_bank(storage, model, OD_STORAGE_BANKS - 1u - newest.bank, OD_LOG_BANK(newest.bank),
+    return start_bank(storage, model, OD_STORAGE_BANKS - 1u - kept.bank, OD_LOG_BANK(kept.bank),
                       &record);
 }
 
