@@ -111,7 +111,9 @@ def test_a_fault_is_told_with_its_cause_its_line_and_its_caller(board: Board) ->
 @on_every_core
 def test_a_stack_overflow_is_told_as_such_and_spoils_nothing(board: Board) -> None:
     for label in (RECURSION, ARRAY):
-        error = board.fault(label)
+        device = board.device()
+        board.evaluate(1, device)  # uses floats: from then on a fault has theirs to save, too
+        error = board.fault(label, device)
         assert error.fault.kind == FaultKind.STACK
         assert "failed: stack overflow in" in str(error)
         assert board.evaluate(CANARY)[2] == CANARY_WORDS

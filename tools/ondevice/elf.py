@@ -35,8 +35,8 @@ class ElfSizes:
 
     Attributes:
         flash_bytes: Code, constants and initial data, as programmed.
-        data_bytes: Initialised and zeroed data in RAM.
-        stack_bytes: The stack's reserve.
+        data_bytes: Initialised and zeroed data in RAM, and the handlers' own stack.
+        stack_bytes: The reserve of the program's stack.
         heap_symbols: Allocation functions that are linked; none is right.
     """
 

@@ -28,6 +28,7 @@
 #define CFSR_STKOF (1u << 20)
 #define CCR_DIV_0_TRP (1u << 4)
 #define CCR_DC (1u << 16)
+#define FPCCR_LSPACT 1u
 #define CACHE_LINE_BYTES 32u
 #define SHCSR_MEM_BUS_USAGE (7u << 16)
 #define AIRCR_RESET 0x05FA0004u
@@ -196,6 +197,11 @@ static void begin(void) {
 __attribute__((used, noreturn)) static void fault_taken(const uint32_t *msp, const uint32_t *psp,
                                                         uint32_t exc_return) {
     __asm__ volatile("cpsid i" ::: "memory");
+#if CORTEX_M_FAULT_STATUS
+    /* The floats of the program are not saved when the first vector here is computed: the stack
+     * they would go to may be what failed. */
+    FPU_FPCCR &= ~FPCCR_LSPACT;
+#endif
     begin();
     uint32_t exception;
     __asm__ volatile("mrs %0, ipsr" : "=r"(exception));

@@ -21,6 +21,7 @@
 #define MPU_RBAR REGISTER(0xE000ED9Cu)
 #define MPU_RASR REGISTER(0xE000EDA0u)
 #define NVIC_ISER(n) REGISTER(0xE000E100u + 4u * (n))
+#define FPU_FPCCR REGISTER(0xE000EF34u)
 #define SCB_DCCMVAC REGISTER(0xE000EF68u) /* writes a line of the data cache to memory */
 #define DEMCR REGISTER(0xE000EDFCu)
 #define DWT_CTRL REGISTER(0xE0001000u)
