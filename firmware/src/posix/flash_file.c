@@ -1,6 +1,4 @@
 /* The host board's flash file: the program's argument. */
-#define _XOPEN_SOURCE 700 /* pread, pwrite */
-
 #include "flash_file.h"
 
 #include <fcntl.h>
@@ -28,17 +26,19 @@ bool flash_file_open(uint32_t bytes) {
     }
     file = open(arguments[1], O_RDWR);
     if (file < 0 || lseek(file, 0, SEEK_END) != (off_t)bytes) {
-        fprintf(stderr, "the flash file %s cannot be opened, or is of another board\n",
-                arguments[1]);
+        (void)fprintf(stderr, "the flash file %s cannot be opened, or is of another board\n",
+                      arguments[1]);
         exit(NO_FLASH_EXIT_CODE);
     }
     return true;
 }
 
+static bool seek(uint32_t offset) { return lseek(file, (off_t)offset, SEEK_SET) >= 0; }
+
 int32_t flash_file_read(uint32_t offset, void *to, uint32_t n) {
-    return pread(file, to, n, (off_t)offset) == (ssize_t)n ? OD_OK : OD_ERROR_STATE;
+    return seek(offset) && read(file, to, n) == (ssize_t)n ? OD_OK : OD_ERROR_STATE;
 }
 
 int32_t flash_file_write(uint32_t offset, const void *from, uint32_t n) {
-    return pwrite(file, from, n, (off_t)offset) == (ssize_t)n ? OD_OK : OD_ERROR_STATE;
+    return seek(offset) && write(file, from, n) == (ssize_t)n ? OD_OK : OD_ERROR_STATE;
 }
