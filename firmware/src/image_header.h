@@ -14,7 +14,7 @@ extern const uint8_t od_image_start[];
 extern const uint8_t od_image_end[];
 
 static inline bool image_is_whole(void) {
-    const uint32_t n = (uint32_t)(od_image_end - od_image_start);
+    const uint32_t n = (uint32_t)((uintptr_t)od_image_end - (uintptr_t)od_image_start);
     return od_image_is_whole(&od_image, od_image_start, n);
 }
 #else

@@ -47,6 +47,10 @@ int32_t od_session_init(od_session_t *session, const od_model_t *model, const od
     return OD_OK;
 }
 
+uint32_t od_session_payload_bytes(const od_session_t *session) {
+    return OD_LINK_PAYLOAD_BYTES - (session->port->key != NULL ? OD_TAG_BYTES : 0u);
+}
+
 /* The key of the session with this number; NULL where there is none, or no tags at all. */
 static const uint8_t *key_of(const od_session_t *session, uint32_t id) {
     if (session->port->key == NULL || id == 0) {

@@ -130,6 +130,11 @@ def train_once(
     with connection:
         device = target.device
         check_firmware(device, manifest)
+        if not device.info.allow_export and _has_private_state(manifest):
+            say(
+                f"{device.info.board} keeps optimiser state to itself: checkpoints hold weights "
+                "only, and what goes on from one begins with fresh state (else: --allow-export)"
+            )
         if resumed is not None:
             folder = RunFolder(resumed.path, manifest, resumed)
         else:
@@ -162,6 +167,14 @@ def train_once(
             )
             folder.write_summary(summary)
     return RunResult(summary, folder.path, folder.checkpoint, outcome.interrupted)
+
+
+def _has_private_state(manifest: dict[str, Any]) -> bool:
+    """Whether the model has optimiser state or gradient sums, apart from the count of updates."""
+    return any(
+        entry.get("kind") == "state" and entry["format"] != "counter"
+        for entry in manifest["parameters"]
+    )
 
 
 def _check_same(resumed: RecordedRun, prepared: Prepared) -> None:

@@ -7,7 +7,6 @@
 #define ONDEVICE_SESSION_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "ondevice/authentication.h"
@@ -58,8 +57,6 @@ void od_session_announce(od_session_t *session);
 void od_session_receive(od_session_t *session, const uint8_t *bytes, uint32_t n);
 
 /* The largest payload of a request or a reply: a tag takes its part of a frame. */
-static inline uint32_t od_session_payload_bytes(const od_session_t *session) {
-    return OD_LINK_PAYLOAD_BYTES - (session->port->key != NULL ? OD_TAG_BYTES : 0u);
-}
+uint32_t od_session_payload_bytes(const od_session_t *session);
 
 #endif
