@@ -12,10 +12,11 @@ import pytest
 from ondevice.boards import load_board
 from ondevice.build import Firmware, build_firmware, flash, simulate_command
 from ondevice.elf import read_sizes
-from ondevice.errors import HandshakeError, UserError
+from ondevice.errors import DeviceError, HandshakeError, UserError
 from ondevice.flash_file import prepare_flash_file
 from ondevice.image import MAGIC, ImageError, check_images, read_image, seal_image
 from ondevice.link.device import Device
+from ondevice.link.messages import Failure
 from ondevice.link.transport import ProcessTransport
 
 FAKE_MODEL = Path(__file__).parent / "c" / "fake_model.c"
@@ -72,7 +73,7 @@ def test_a_file_with_a_key_is_for_its_owner_only(firmware: Firmware) -> None:
 def test_the_host_finds_any_byte_that_changed(firmware: Firmware, tmp_path: Path) -> None:
     image, source = image_of(firmware), random.Random(0)
     header = image.index(MAGIC)
-    places = set(range(header, header + 128)) | {0, len(image) - 1}
+    places = set(range(header, header + 112)) | {0, len(image) - 1}
     places |= set(source.sample(range(len(image)), 300))
     path = tmp_path / "firmware.bin"
     for at in places:
@@ -103,6 +104,7 @@ def test_the_device_finds_a_byte_that_changed_and_does_not_train(
         "model id": header + 16,
         "digest": header + 32,
         "key": header + 64 + 31,
+        "salt": header + 96,
         "constants": image.index(b"forward/fc"),
         "last byte": len(image) - 1,
     }
@@ -122,8 +124,12 @@ def test_the_key_can_be_changed_and_taken_out_again(firmware: Firmware, tmp_path
     assert KEY not in other.elf.read_bytes() + image_of(other)
     with connect(other, key=None) as device:
         assert not device.info.authenticated
-    assert seal_image(other.elf, other.binary, KEY) == firmware.image
-    assert image_of(other) == image_of(firmware)
+    first = seal_image(other.elf, other.binary, KEY)
+    assert first.has_key
+    assert seal_image(other.elf, other.binary, KEY) == first
+    # A board whose whole flash is erased counts from 1 again: its nonces must still be others.
+    assert seal_image(other.elf, other.binary, KEY, renew=True) != first
+    assert check_images(other.elf).model_id == firmware.image.model_id
 
 
 def test_each_start_of_the_simulated_board_has_its_own_nonce(firmware: Firmware) -> None:
@@ -163,3 +169,21 @@ def test_what_is_no_firmware_is_one_line(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ImageError):
             read_image(path)
+
+
+def test_a_damaged_device_executes_nothing_even_for_a_host_that_insists(
+    fake_device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> Device:
+        return Device(ProcessTransport([str(fake_device), "image"]))
+
+    with pytest.raises(HandshakeError, match="is damaged"):
+        start()
+    monkeypatch.setattr(Device, "_check", lambda *_: None)
+    with start() as device:
+        assert device.info.image_damaged
+        assert device.identity().image_digest  # this is still told
+        for request in (device.train, device.evaluate, device.read_output, device.reset_model):
+            with pytest.raises(DeviceError, match="its firmware is damaged") as caught:
+                request()
+            assert caught.value.code == Failure.IMAGE

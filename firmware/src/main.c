@@ -1,5 +1,6 @@
 /* The firmware of every board: bytes from the UART into the session, for ever. */
 #include <stddef.h>
+#include <string.h>
 
 #include "board.h"
 #include "image_header.h"
@@ -54,6 +55,8 @@ static od_start_seed_t start_seed(const od_storage_t *storage) {
     od_start_seed_t seed = {0};
     const bool counted = storage != NULL && od_image_key(&od_image) != NULL &&
                          od_starts_next(storage, &od_model, &seed.boots) == OD_OK;
+    /* Of a board without entropy: its flash may be erased as a whole, but not flashed unchanged. */
+    memcpy(seed.entropy, od_image.salt, sizeof seed.entropy);
     seed.fresh = board_entropy(seed.entropy, sizeof seed.entropy) || counted;
     return seed;
 }

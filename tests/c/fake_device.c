@@ -45,6 +45,7 @@ int main(int argc, char **argv) {
         parameters[1].kind = OD_OPTIMIZER_STATE;
         model.parameters = parameters;
     }
+    port.image_damaged = argc > 1 && argv[1][0] == 'i';
     if (argc > 2 && argv[1][0] == 'k') {
         port = fake_keyed_port(port, (uint32_t)strtoul(argv[2], NULL, 10));
         port.start_seed.fresh = port.start_seed.boots != 0;

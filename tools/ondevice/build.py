@@ -117,7 +117,7 @@ def build_firmware(
     if sizes.heap_symbols:
         raise BuildError(f"{elf}: links {', '.join(sizes.heap_symbols)}: no heap is allowed")
     binary = folder / "firmware.bin"
-    image = seal_image(elf, binary, key)
+    image = seal_image(elf, binary, key, renew=board.run == "serial")
     return Firmware(elf, binary, sizes.flash_bytes, sizes.data_bytes, sizes.stack_bytes, image)
 
 

@@ -7,6 +7,7 @@ here: into the ELF file and into the .bin beside it. The device checks the diges
 from __future__ import annotations
 
 import hashlib
+import secrets
 import struct
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,8 +20,8 @@ from ondevice.errors import UserError
 from ondevice_compiler.atomic_file import write_bytes_atomically
 
 MAGIC = b"ODIMAGE1"
-_HEADER = struct.Struct("<8sI4x16s32s32s")
-_DIGEST_AT, _DIGEST_BYTES, _KEY_BYTES = 32, 32, 32
+_HEADER = struct.Struct("<8sI4x16s32s32s16s")
+_DIGEST_AT, _DIGEST_BYTES, _KEY_BYTES, _SALT_BYTES = 32, 32, 32, 16
 _MODEL_ID_AT = 4  # in od_model_t
 
 
@@ -64,13 +65,17 @@ class _Layout:
         raise ImageError("the header of the firmware lies outside of its image; build it again")
 
 
-def seal_image(elf: Path, binary: Path | None, key: bytes | None = None) -> ImageHeader:
+def seal_image(
+    elf: Path, binary: Path | None, key: bytes | None = None, renew: bool = False
+) -> ImageHeader:
     """Writes model id, length, digest and key into a linked firmware.
 
     Args:
         elf: The linked program, of the host board or of a microcontroller.
         binary: The flat image made of it; None where there is none.
         key: 32 bytes, see `ondevice.key`; None: none, also where one was there.
+        renew: Give an image with a key another salt, though it has one: before it is flashed, so
+            that a board whose flash was erased does not repeat its nonces.
 
     Raises:
         ImageError: It was not linked from this version's firmware.
@@ -80,10 +85,16 @@ def seal_image(elf: Path, binary: Path | None, key: bytes | None = None) -> Imag
     at = layout.header_at
     model_id = content[layout.model_id_at : layout.model_id_at + 16]
     length = len(layout.image(content))
-    fields = MAGIC, length, model_id, bytes(_DIGEST_BYTES), key or bytes(_KEY_BYTES)
-    blank = content[:at] + _HEADER.pack(*fields) + content[at + _HEADER.size :]
-    digest = hashlib.blake2s(layout.image(blank)).digest()
-    header = _HEADER.pack(*fields[:3], digest, fields[4])
+    *_, old_key, salt = _HEADER.unpack_from(content, at)
+    if key is None:
+        salt = bytes(_SALT_BYTES)
+    elif renew or old_key != key:
+        salt = secrets.token_bytes(_SALT_BYTES)
+    secret_part = key or bytes(_KEY_BYTES), salt
+    blank = _HEADER.pack(MAGIC, length, model_id, bytes(_DIGEST_BYTES), *secret_part)
+    image = layout.image(content[:at] + blank + content[at + _HEADER.size :])
+    digest = hashlib.blake2s(image).digest()
+    header = _HEADER.pack(MAGIC, length, model_id, digest, *secret_part)
     sealed = content[:at] + header + content[at + _HEADER.size :]
     secret = key is not None
     _replace(elf, content, sealed, 0o700 if secret else 0o755)
@@ -106,7 +117,7 @@ def read_image(path: Path) -> ImageHeader:
         image, at = content, content.find(MAGIC)
     if at < 0 or at + _HEADER.size > len(image) or not image.startswith(MAGIC, at):
         raise ImageError(f"{path}: not a firmware image of this version; build it again")
-    _, length, model_id, digest, key = _HEADER.unpack_from(image, at)
+    _, length, model_id, digest, key, _ = _HEADER.unpack_from(image, at)
     start = at + _DIGEST_AT
     blank = image[:start] + bytes(_DIGEST_BYTES) + image[start + _DIGEST_BYTES :]
     if length != len(image) or hashlib.blake2s(blank).digest() != digest:

@@ -17,6 +17,7 @@ typedef struct {
     uint8_t model_id[16];
     uint8_t digest[OD_IMAGE_DIGEST_BYTES]; /* BLAKE2s of the image, with zeros in its own place */
     uint8_t key[OD_KEY_BYTES];             /* all 0 or all 0xFF: none */
+    uint8_t salt[16];                      /* random, of each build with a key for a real board */
 } od_image_t;
 
 /* Whether the image of n bytes that holds this header is as it was when it was sealed. */
