@@ -84,6 +84,24 @@ def test_the_list_begins_with_the_newest_and_names_a_carried_copy_once(device: D
         assert device.load_checkpoint("best").sequence == 2
 
 
+def test_the_best_of_an_earlier_run_is_not_that_of_this_one(device: Device) -> None:
+    with device:
+        device.reset_counters(run=1)
+        device.save_checkpoint(0.1)
+        device.reset_counters(run=2)
+        device.save_checkpoint(0.5)
+        device.save_checkpoint(0.7)
+        assert [c.sequence for c in device.checkpoints() if c.best] == [2]
+        for _ in range(9):  # more than a bank holds
+            device.save_checkpoint(0.9)
+        assert device.load_checkpoint("best").sequence == 2
+        device.load_checkpoint(12)
+        device.reset_counters(run=3)
+        device.save_checkpoint()
+        with pytest.raises(DeviceError, match="no such checkpoint"):
+            device.load_checkpoint("best")
+
+
 def test_a_loss_that_is_not_a_number_is_never_the_best(device: Device) -> None:
     with device:
         for loss in (math.nan, math.inf, -math.inf, 1e300, None):

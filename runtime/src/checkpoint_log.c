@@ -106,8 +106,10 @@ static bool precedes(od_rank_t rank, const od_checkpoint_t *a, const od_checkpoi
     return a->bank != b->bank ? a->bank > b->bank : a->offset > b->offset;
 }
 
-bool od_log_ranked(const od_storage_t *storage, const od_model_t *model, uint32_t banks,
-                   od_rank_t rank, const od_checkpoint_t *after, od_checkpoint_t *found) {
+/* As od_log_ranked(), the best of `run`. */
+static bool find_ranked(const od_storage_t *storage, const od_model_t *model, uint32_t banks,
+                        od_rank_t rank, uint64_t run, const od_checkpoint_t *after,
+                        od_checkpoint_t *found) {
     bool any = false;
     for (uint32_t bank = 0; bank < OD_STORAGE_BANKS; bank++) {
         if ((banks & OD_LOG_BANK(bank)) == 0) {
@@ -116,7 +118,9 @@ bool od_log_ranked(const od_storage_t *storage, const od_model_t *model, uint32_
         od_checkpoint_t record;
         uint32_t offset = od_log_start(storage);
         while (od_log_next(storage, model, bank, &offset, &record)) {
-            if (!record.whole || !record.ours || (rank == OD_RANK_BEST && !is_known(record.loss)) ||
+            const bool ranks =
+                rank == OD_RANK_NEWEST || (record.counters.run == run && is_known(record.loss));
+            if (!record.whole || !record.ours || !ranks ||
                 (after != NULL && !precedes(rank, after, &record)) ||
                 (any && !precedes(rank, &record, found))) {
                 continue;
@@ -126,6 +130,15 @@ bool od_log_ranked(const od_storage_t *storage, const od_model_t *model, uint32_
         }
     }
     return any;
+}
+
+bool od_log_ranked(const od_storage_t *storage, const od_model_t *model, uint32_t banks,
+                   od_rank_t rank, const od_checkpoint_t *after, od_checkpoint_t *found) {
+    od_checkpoint_t newest;
+    if (!find_ranked(storage, model, banks, OD_RANK_NEWEST, 0, NULL, &newest)) {
+        return false;
+    }
+    return find_ranked(storage, model, banks, rank, newest.counters.run, after, found);
 }
 
 bool od_log_verify(const od_storage_t *storage, const od_checkpoint_t *record) {

@@ -19,7 +19,7 @@
 
 /* In place of a sequence number. */
 #define OD_CHECKPOINT_NEWEST 0u
-#define OD_CHECKPOINT_BEST 0xFFFFFFFFu /* of the lowest loss, among those whose loss is known */
+#define OD_CHECKPOINT_BEST 0xFFFFFFFFu /* of the lowest known loss in the newest one's run */
 
 /* One record, without its parameters. */
 typedef struct {

@@ -19,7 +19,9 @@
 /* The order in which od_log_ranked() gives records. */
 typedef enum {
     OD_RANK_NEWEST, /* by sequence, the highest first */
-    OD_RANK_BEST    /* by loss, the lowest first; of equal ones the newest; unknown ones never */
+    /* By loss, the lowest first; of equal ones the newest; unknown ones never. Only of the newest
+     * one's run: the loss that another run reached says nothing of this one. */
+    OD_RANK_BEST
 } od_rank_t;
 
 #define OD_LOG_BANK(bank) (1u << (bank))
