@@ -281,6 +281,18 @@ def test_a_greeting_that_proves_nothing_ends_no_session(wire: Wire) -> None:
     assert trained(wire, 2, key) == 1
 
 
+def test_a_greeted_session_is_asked_for_its_own_first_request(wire: Wire) -> None:
+    """Not for the number of the open one: the host would take its own requests for executed."""
+    key = wire.greet(SESSION)
+    for sequence in (1, 2, 3):
+        wire.send(request(Request.TRAIN, sequence, key, TRAIN_PAYLOAD))
+    greeted = wire.greet(99)
+    (nak,) = wire.send(Frame(Request.TRAIN, 99, 1, bytes(20)))
+    assert without_tag(nak, greeted) == Frame(
+        NAK, 99, 1, bytes((NakReason.AUTHENTICATION, 0, 0, 0))
+    )
+
+
 def test_a_greeting_that_is_proved_takes_over(wire: Wire) -> None:
     first = wire.greet(SESSION)
     assert trained(wire, 1, first) == 0

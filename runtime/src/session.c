@@ -93,7 +93,9 @@ void od_session_announce(od_session_t *session) {
 static void send_nak(const od_session_t *session, uint32_t to_session, od_nak_reason_t reason) {
     uint8_t frame[OD_HEADER_BYTES + 4u + OD_TAG_BYTES + 4u];
     uint8_t wire[OD_WIRE_BYTES(sizeof frame)];
-    const od_header_t header = {OD_PROTOCOL_VERSION, OD_NAK, to_session, session->sequence + 1u};
+    const bool greeted = to_session != 0 && to_session == session->pending.id;
+    const uint32_t next = greeted ? 1u : session->sequence + 1u;
+    const od_header_t header = {OD_PROTOCOL_VERSION, OD_NAK, to_session, next};
     (void)od_put_u32(frame + OD_HEADER_BYTES, (uint32_t)reason);
     const uint32_t n = encode(key_of(session, to_session), &header, frame, 4, wire);
     session->port->write(session->port->context, wire, n);

@@ -33,6 +33,7 @@ def profile(
     calibration: opt.CalibrationOption = None,
     board: opt.BoardOption = None,
     port: opt.PortOption = None,
+    key: opt.KeyOption = None,
     flash: opt.FlashOption = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps to average over")] = 3,
     learning_rate: opt.LearningRateOption = None,
@@ -57,7 +58,7 @@ def profile(
         {
             "model": model,
             "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "port": port, "flash": flash},
+            "device": {"board": board, "port": port, "flash": flash, "key_file": key},
             "training": {"learning_rate": learning_rate, "seed": seed},
         },
     )
