@@ -56,10 +56,10 @@ class Target:
 
 
 TARGETS = (
-    Target("session", 8_000_000, 60_000, 160),
-    Target("checkpoint", 1_500_000, 30_000, 160),
-    Target("frame", 1_500_000, 60_000, 400),
-    Target("host", 500_000, 15_000, 600),
+    Target("session", 4_500_000, 60_000, 160),
+    Target("checkpoint", 800_000, 30_000, 160),
+    Target("frame", 5_000_000, 60_000, 400),
+    Target("host", 200_000, 15_000, 600),
 )
 
 
