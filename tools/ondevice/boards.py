@@ -159,9 +159,9 @@ def _section(name: str, place: Path) -> dict[str, str]:
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
         return dict(parser[f"board:{name}"])
-    except (configparser.Error, KeyError) as error:
+    except (configparser.Error, KeyError, UnicodeDecodeError) as error:
         raise BoardError(
-            f"{path.name}: no section [board:{name}] that can be read: {error}"
+            f"{path.name}: no section [board:{name}] that can be read: {str(error).splitlines()[0]}"
         ) from None
 
 

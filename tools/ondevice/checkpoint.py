@@ -9,8 +9,6 @@ scales' bytes), `parts` (JSON: the channels of parameters that are trained in pa
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,9 +19,11 @@ from numpy.typing import NDArray
 
 from ondevice.errors import UserError
 from ondevice.link.messages import Counters
+from ondevice.npz import NpzError, read_npz
 from ondevice_compiler.atomic_file import write_bytes_atomically
 
 CHECKPOINT_FORMAT = 1
+LARGEST_BYTES = 256 << 20  # that a file may unpack to: a board has less
 
 
 class CheckpointError(UserError):
@@ -122,28 +122,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: Missing, of another format, or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["format"]) != CHECKPOINT_FORMAT:
-                raise CheckpointError(
-                    f"{path}: checkpoint format {int(file['format'])}; "
-                    f"this version reads format {CHECKPOINT_FORMAT}"
-                )
-            names = tuple(str(name) for name in file["names"])
-            checkpoint = Checkpoint(
-                model_id=str(file["model_id"]),
-                step=int(file["step"]),
-                names=names,
-                arrays=tuple(file[_key(i)] for i in range(len(names))),
-                scales=file["scales"].tobytes(),
-                parts=json.loads(str(file["parts"])) if "parts" in file else {},
-                counters=_counters_of(str(file["counters"])) if "counters" in file else None,
+        file = read_npz(path, LARGEST_BYTES)
+        if int(file["format"]) != CHECKPOINT_FORMAT:
+            raise CheckpointError(
+                f"{path}: checkpoint format {int(file['format'])}; "
+                f"this version reads format {CHECKPOINT_FORMAT}"
             )
-            digest = str(file["sha256"])
+        names = tuple(str(name) for name in file["names"])
+        checkpoint = Checkpoint(
+            model_id=str(file["model_id"]),
+            step=int(file["step"]),
+            names=names,
+            arrays=tuple(file[_key(i)] for i in range(len(names))),
+            scales=file["scales"].tobytes(),
+            parts=_parts_of(str(file["parts"])) if "parts" in file else {},
+            counters=_counters_of(str(file["counters"])) if "counters" in file else None,
+        )
+        digest = str(file["sha256"])
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except NpzError as error:
+        raise CheckpointError(f"{path}: the checkpoint is damaged: {error}") from error
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of ondevice: {error}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: the checkpoint is damaged: {error}") from error
     if digest != _digest(checkpoint):
         raise CheckpointError(f"{path}: the checkpoint is damaged: its checksum does not match")
@@ -178,6 +180,13 @@ def _key(index: int) -> str:
 
 def _counters_text(counters: Counters | None) -> str:
     return json.dumps(asdict(counters), sort_keys=True) if counters is not None else ""
+
+
+def _parts_of(text: str) -> dict[str, Any]:
+    parts = json.loads(text)
+    if not isinstance(parts, dict):
+        raise TypeError("its parts are no table")
+    return parts
 
 
 def _counters_of(text: str) -> Counters | None:

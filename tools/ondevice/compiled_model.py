@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ondevice.config import ModelSettings
 from ondevice.errors import UserError
+from ondevice.manifest_check import wrong_in
 from ondevice_compiler.model_files import MODEL_SUFFIXES
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 MANIFEST_FORMAT = 2
 _MEMORY_KEYS = ("reorder", "patch", "in_place", "remat_macs_cap")
-_KEYS = (
-    *("abi", "model_id", "name", "dtype", "scheme", "optimizer", "loss"),
-    *("input", "label", "output", "parameters", "ops", "scales", "memory"),
-)
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def load_model_directory(path: Path) -> ModelDirectory:
         raise UserError(
             f"{file}: {error.strerror}; a compiled model is made by `ondevice compile -o DIR`"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: not a manifest: {error}; compile the model again") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if found != MANIFEST_FORMAT:
@@ -90,9 +87,9 @@ def load_model_directory(path: Path) -> ModelDirectory:
             f"{file}: manifest format {found}, this version reads {MANIFEST_FORMAT}; "
             "compile the model again"
         )
-    missing = [key for key in _KEYS if key not in manifest]
-    if missing:
-        raise UserError(f"{file}: no key {missing[0]!r}; compile the model again")
+    wrong = wrong_in(manifest)
+    if wrong is not None:
+        raise UserError(f"{file}: {wrong}; compile the model again")
     return ModelDirectory(path, manifest)
 
 

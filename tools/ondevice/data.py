@@ -4,8 +4,6 @@ A file holds `x` [n, ...sample shape], `y` [n] integer class labels (or [n, k] f
 `x_test` and `y_test` of the same form, and optionally `class_names` [classes] strings.
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.errors import UserError
+from ondevice.npz import NpzError, read_npz
 
 REQUIRED_KEYS = ("x", "y", "x_test", "y_test")
 CALIBRATION_SAMPLES = 256
+LARGEST_BYTES = 4 << 30  # that a file may unpack to
 
 
 class DataError(UserError):
@@ -166,29 +166,18 @@ def _pairs(dataset: Dataset) -> list[tuple[str, str, NDArray[np.float32], NDArra
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    key = ""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            head = file.read(len(np.lib.format.MAGIC_PREFIX))
+        if head == np.lib.format.MAGIC_PREFIX:
             raise DataError(f"{path}: a single array; save several with numpy.savez")
-        with loaded as file:
-            arrays = {}
-            for key in file.files:
-                arrays[key] = file[key]
-            return arrays
+        return read_npz(path, LARGEST_BYTES)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if key and "allow_pickle" in str(error):
-            raise DataError(
-                f"{path}: {key} holds Python objects; only arrays of numbers are read"
-            ) from error
-        raise DataError(f"{path}: not a readable .npz file: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+    except OSError as error:
+        raise DataError(f"{path}: not a readable .npz file: {error.strerror}") from error
+    except NpzError as error:
+        raise DataError(f"{path}: not a readable .npz file: {error}") from error
 
 
 def _samples(values: NDArray[Any], culprit: str) -> NDArray[np.float32]:

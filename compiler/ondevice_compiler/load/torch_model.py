@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ondevice_compiler.errors import UserError
 
 
 def read_exported(path: Path) -> Any:
-    """Reads a file written by `torch.export.save`."""
+    """Reads a file written by `torch.export.save`; no code that it holds is run.
+
+    Raises:
+        UserError: No such file, or one that holds more than a graph and its tensors.
+    """
     torch = _torch()
     try:
-        return torch.export.load(path)
+        with _without_code(torch):
+            return torch.export.load(path)
     except Exception as error:  # torch raises several unrelated types for a malformed file
-        raise UserError(f"{path} is not a program saved by torch.export.save: {error}") from error
+        raise UserError(
+            f"{path} is not a program saved by torch.export.save: {_first_line(error)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _without_code(torch: Any) -> Iterator[None]:
+    """Keeps `torch.export.load` from what it does for files that it trusts.
+
+    That is: unpickling tensors of other classes and constants that are objects, and SymPy's eval
+    of symbolic extents, which a program of fixed shapes does not have.
+    """
+
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        raise ValueError("it holds Python objects or expressions; do not trust this file")
+
+    with contextlib.ExitStack() as patched:
+        patched.enter_context(patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}))
+        patched.enter_context(patch("pickle.loads", refuse))
+        patched.enter_context(patch("sympy.sympify", refuse))
+        patched.enter_context(patch.object(torch._C, "_pickle_load_obj", refuse, create=True))
+        yield
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def export_module(module: Any, example: Any) -> Any:

@@ -37,7 +37,7 @@ def read_scheme(path: Path, program: Program, layers: list[str]) -> UpdateScheme
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"update scheme {path}: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError, or bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError; bytes that are no UTF-8
         raise UserError(f"update scheme {path}: not valid TOML: {error}") from error
     unknown = sorted(set(table) - set(KEYS))
     if unknown:

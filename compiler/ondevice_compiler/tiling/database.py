@@ -48,13 +48,15 @@ def read_database(path: Path) -> dict[str, Entry]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: cannot read the tuning database: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a tuning database: {error}") from error
     entries = {}
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
             tile = Tile(*(int(size) for size in record["tile"]))
             entry = Entry(str(record["workload"]), tile, int(record["count"]), str(record["unit"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{path}:{number}: not an entry of a tuning database ({error}); "
                 "write it anew with `ondevice tune`"
