@@ -101,6 +101,46 @@ def test_the_same_seed_trains_to_the_same_checkpoint(
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize("unplug_at_step", [25, 5])
+def test_a_run_is_resumed_in_its_folder_with_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+    device: ToyDevice,
+    invoke: Invoke,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    unplug_at_step: int,
+) -> None:
+    assert invoke(*TRAIN, "--steps", "3") == 0
+    (begun,) = (tmp_path / "runs").iterdir()
+    arguments = (*TRAIN, "--epochs", "2", "--checkpoint", str(begun / "checkpoint.npz"))
+    assert invoke(*arguments, "--output", "whole") == 0
+    (whole,) = (tmp_path / "whole").iterdir()
+    _plug_in(monkeypatch, ToyDevice(unplug_at_step=unplug_at_step))
+    assert invoke(*arguments, "--output", "broken") == 1
+    (broken,) = (tmp_path / "broken").iterdir()
+    (begun / "checkpoint.npz").unlink()  # the run folder has its own copy
+    _plug_in(monkeypatch, ToyDevice())  # which holds nothing of the run
+    capsys.readouterr()
+    assert invoke("train", "--resume", str(broken)) == 0
+    text = capsys.readouterr().out
+    assert ("after step 20" if unplug_at_step > 20 else "after step 0 from the start") in text
+    first, second = (load_checkpoint(folder / "checkpoint.npz") for folder in (whole, broken))
+    assert first.parameter_bytes() == second.parameter_bytes()
+    assert json.loads((broken / "summary.json").read_text())["steps"] == 40
+    assert list((tmp_path / "broken").iterdir()) == [broken]
+    assert invoke("train", "--resume", str(broken)) == 1
+    assert "this run is complete" in capsys.readouterr().err
+
+
+def test_a_resumed_run_takes_no_other_settings(
+    device: ToyDevice, invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke("train", "--resume", "runs/none") == 1
+    assert "no metrics.jsonl there" in capsys.readouterr().err
+    assert invoke("train", "--resume", "runs/none", "--lr", "0.5") == 2
+    assert "keeps the settings of its run" in capsys.readouterr().err
+
+
 def test_a_checkpoint_is_evaluated_with_the_settings_of_its_run(
     monkeypatch: pytest.MonkeyPatch,
     device: ToyDevice,

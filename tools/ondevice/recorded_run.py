@@ -13,6 +13,8 @@ from ondevice.events import Evaluated, ParametersRead
 from ondevice.outcome import Recorded
 from ondevice.step_results import StepResults
 
+START_FILE = "start.npz"
+
 
 @dataclass(frozen=True)
 class RecordedRun:
@@ -25,6 +27,7 @@ class RecordedRun:
         samples: In the training set.
         recorded: Position and results.
         evaluations: In order.
+        start: Checkpoint that it began with; None: the model's own parameters.
     """
 
     path: Path
@@ -33,6 +36,7 @@ class RecordedRun:
     samples: int
     recorded: Recorded
     evaluations: tuple[Evaluated, ...]
+    start: Path | None = None
 
 
 def load_recorded_run(path: Path) -> RecordedRun:
@@ -70,6 +74,7 @@ def load_recorded_run(path: Path) -> RecordedRun:
             state=_state(path, replayed.run),
         ),
         tuple(replayed.evaluations),
+        path / START_FILE if (path / START_FILE).is_file() else None,
     )
 
 

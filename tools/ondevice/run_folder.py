@@ -26,9 +26,9 @@ from ondevice.events import (
     WentOn,
     event_record,
 )
-from ondevice.recorded_run import RecordedRun
+from ondevice.recorded_run import START_FILE, RecordedRun
 from ondevice.step_results import StepResults
-from ondevice_compiler.atomic_file import write_text_atomically
+from ondevice_compiler.atomic_file import write_bytes_atomically, write_text_atomically
 
 
 class RunFolder:
@@ -138,13 +138,16 @@ def _filled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.interp(steps, steps[known], losses[known])
 
 
-def create_run_folder(config: Config, manifest: dict[str, Any], now: datetime) -> RunFolder:
+def create_run_folder(
+    config: Config, manifest: dict[str, Any], now: datetime, start: Path | None = None
+) -> RunFolder:
     """Creates the folder with config.toml and manifest.json in it.
 
     Args:
         config: As used; its output section says where.
         manifest: Of the compiled model; its name is the default name.
         now: Becomes the DATE of the name.
+        start: Checkpoint that the run begins with, which is copied; None: the model's parameters.
 
     Raises:
         UserError: The folder cannot be created.
@@ -158,6 +161,8 @@ def create_run_folder(config: Config, manifest: dict[str, Any], now: datetime) -
         path = _first_free(config.output.directory, stem)
         write_text_atomically(path / "config.toml", config_to_toml(config))
         write_text_atomically(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+        if start is not None:
+            write_bytes_atomically(path / START_FILE, start.read_bytes())
         return RunFolder(path, manifest)
     except OSError as error:
         raise UserError(

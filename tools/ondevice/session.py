@@ -111,10 +111,11 @@ def train_once(
         UserError: The board or the link failed; the run folder keeps the last good checkpoint.
     """
     manifest = prepared.model.manifest
-    if start_from is not None:
-        check_checkpoint(start_from, load_checkpoint(start_from), manifest)
     if resumed is not None:
         _check_same(resumed, prepared)
+        start_from = resumed.start
+    if start_from is not None:
+        check_checkpoint(start_from, load_checkpoint(start_from), manifest)
     say(f"Starting {prepared.board.name if prepared.board else config.device.port} ...")
     target = open_target(config.device, prepared.board, prepared.model, build_root, True)
 
@@ -123,10 +124,9 @@ def train_once(
         if start_from is not None:
             restore(device, start_from, prepared.model)
 
-    recovery = None
     connection = Connection(target.device, target.open_again)
-    if target.open_again is not None:
-        recovery = Recovery(connection.reopen, begin, config.device.reconnect_s)
+    reconnect_s = config.device.reconnect_s if target.open_again is not None else 0.0
+    recovery = Recovery(connection.reopen, begin, reconnect_s)
     with connection:
         device = target.device
         check_firmware(device, manifest)
@@ -139,7 +139,7 @@ def train_once(
             folder = RunFolder(resumed.path, manifest, resumed)
         else:
             begin(device)
-            folder = create_run_folder(config, manifest, datetime.now())
+            folder = create_run_folder(config, manifest, datetime.now(), start_from)
         with closing(folder):
 
             def record(event: Event) -> None:

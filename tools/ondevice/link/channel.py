@@ -335,7 +335,7 @@ class Channel:
         if nak.session == self._session and reason == NakReason.SESSION:
             raise LinkError(
                 "the board does not know this session any more: it restarted or another program "
-                "uses it; what it learned is lost, start again"
+                "uses it"
             )
         if nak.session == self._session and reason == NakReason.AUTHENTICATION and self._opening:
             raise HandshakeError(
