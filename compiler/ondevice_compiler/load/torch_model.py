@@ -37,12 +37,15 @@ def _without_code(torch: Any) -> Iterator[None]:
     """
 
     def refuse(*arguments: Any, **named: Any) -> Any:
-        raise ValueError("it holds Python objects or expressions; do not trust this file")
+        raise ValueError("it holds Python objects; do not trust this file")
+
+    def refuse_expression(*arguments: Any, **named: Any) -> Any:
+        raise ValueError("it has a dynamic dimension; export the model with fixed sizes, batch 1")
 
     with contextlib.ExitStack() as patched:
         patched.enter_context(patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}))
         patched.enter_context(patch("pickle.loads", refuse))
-        patched.enter_context(patch("sympy.sympify", refuse))
+        patched.enter_context(patch("sympy.sympify", refuse_expression))
         patched.enter_context(patch.object(torch._C, "_pickle_load_obj", refuse, create=True))
         yield
 
