@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ondevice.board_values import parse_sectors, sector_starts
 from ondevice.boards import BoardError, list_boards, load_board
 from ondevice.linker_script import linker_script
 
@@ -79,6 +80,10 @@ def test_a_name_cannot_leave_the_folder_of_boards(tmp_path: Path) -> None:
         ("65536", "64K", ["toy.ini", "ram_bytes", "64K"]),
         ("65536", "-1", ["toy.ini", "ram_bytes", "-1"]),
         ("ram_bytes = 65536\n", "", ["toy.ini", "ram_bytes"]),
+        ("cpu =", "uart_tx = PZ9\ncpu =", ["toy.ini", "uart_tx", "PZ9", "PA2"]),
+        ("cpu =", "uart_rx = PA16\ncpu =", ["toy.ini", "uart_rx", "PA16"]),
+        ("cpu =", "flash_sectors = 4x16\ncpu =", ["toy.ini", "flash_sectors", "4x16K,1x64K"]),
+        ("cpu =", "flash_sectors = 3x64K\ncpu =", ["toy.ini", "196608", "262144"]),
         ("title = Toy\n", "", ["toy.ini", "title"]),
         ("title = Toy", "titel = Toy", ["toy.ini", "titel", "title"]),
         ("[board:toy]", "[board:tyo]", ["toy.ini", "board:toy"]),
@@ -135,3 +140,18 @@ def test_checkpoints_that_do_not_fit_the_flash_are_refused(
         load_board("toy", write_board(tmp_path, text.replace(old, new)))
     for word in named:
         assert word in str(caught.value)
+
+
+def test_a_bank_of_checkpoints_that_cuts_a_sector_is_refused_with_its_address(
+    tmp_path: Path,
+) -> None:
+    keys = "flash_sectors = 4x16K,3x64K\nstorage_bank_bytes = 32768\nstorage_unit_bytes = 4\n"
+    text = GOOD + keys + "storage_origin = 0x20000\n"
+    with pytest.raises(BoardError, match=r"toy\.ini.*0x28000"):
+        load_board("toy", write_board(tmp_path, text))
+
+
+def test_sectors_are_where_the_sizes_before_them_end() -> None:
+    sectors = parse_sectors("4x16K,1x64K,3x128K")  # STM32F446: RM0390, table 4
+    starts = [0, 0x4000, 0x8000, 0xC000, 0x10000, 0x20000, 0x40000, 0x60000, 0x80000]
+    assert list(sector_starts(sectors)) == starts

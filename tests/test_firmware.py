@@ -164,9 +164,25 @@ def test_the_stack_is_measured(build: Build, name: str) -> None:
         assert deep <= device.info.stack_bytes
 
 
-def test_the_nucleo_starts_at_its_reset_handler_and_has_its_uart_interrupt(build: Build) -> None:
-    board, firmware = load_board("nucleo_f446re"), build("nucleo_f446re")
-    vectors = struct.unpack_from("<112I", firmware.elf.with_suffix(".bin").read_bytes())
+@pytest.mark.parametrize(
+    ("name", "interrupt"),
+    [  # of the UART that is the ST-LINK's port: the reference manuals' vector tables
+        ("nucleo_f411re", 38),
+        ("nucleo_f446re", 38),
+        ("nucleo_f767zi", 39),
+        ("nucleo_g071rb", 28),
+        ("nucleo_h743zi", 39),
+        ("nucleo_l476rg", 38),
+        ("nucleo_u575zi", 61),
+    ],
+)
+def test_a_nucleo_starts_at_its_reset_handler_and_has_its_uart_interrupt(
+    build: Build, name: str, interrupt: int
+) -> None:
+    board, firmware = load_board(name), build(name)
+    vectors = struct.unpack_from(
+        f"<{17 + interrupt}I", firmware.elf.with_suffix(".bin").read_bytes()
+    )
     with firmware.elf.open("rb") as file:
         symbols = ELFFile(file).get_section_by_name(".symtab")
         address = {s.name: s["st_value"] for s in symbols.iter_symbols()}
@@ -175,9 +191,8 @@ def test_the_nucleo_starts_at_its_reset_handler_and_has_its_uart_interrupt(build
     assert address["od_stack_top"] == board.ram_origin + board.stack_bytes
     assert vectors[0] == address["od_handler_stack_top"]
     assert vectors[1] == address["reset_handler"] | 1
-    usart2 = 38  # RM0390, table 38
-    assert vectors[16 + usart2] == address["uart_interrupt"] | 1
-    assert vectors[16 + usart2 - 1] != vectors[16 + usart2]
+    assert vectors[16 + interrupt] == address["uart_interrupt"] | 1
+    assert vectors[16 + interrupt - 1] != vectors[16 + interrupt]
 
 
 @pytest.mark.parametrize("name", [n for n in list_boards() if load_board(n).run == "renode"])
