@@ -14,7 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Those that run runtime/ on this computer; the others would add only time to its coverage.
 KERNEL_TESTS := tests/test_integer_kernels.py
-C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) tests/test_schedule.py \
+C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) \
+    $(addprefix tests/test_,$(addsuffix .py,schedule authentication blake2s device_checkpoints image start_count)) \
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
@@ -46,6 +47,9 @@ fleet: $(TEST_STAMP)  ## eight simulated boards at once from one host process
 
 fuzz: $(TEST_STAMP) | fuzz-tools  ## fuzz the link, checkpoints and the host's parsers; ARGS=--short: as CI does
 	$(BIN)/python benchmarks/fuzz.py $(ARGS)
+
+stack: $(TEST_STAMP)  ## the worst-case stack of the demo on every board, and what a run uses
+	$(BIN)/python benchmarks/stack.py $(ARGS)
 
 analyse: $(TEST_STAMP)  ## clang-tidy and cppcheck over runtime/, firmware/ and the demo's C
 	$(BIN)/python tools/analyse_c.py
