@@ -84,9 +84,10 @@ def test_chosen_weights_do_not_meet_the_last_sample(private_device: Device) -> N
 
 
 @pytest.mark.parametrize(
-    ("board", "allowed"), [("host", "1"), ("qemu_f405", "1"), ("nucleo_f446re", "0")]
+    ("board", "allowed"),
+    [("host", "1"), ("qemu_f405", "1"), ("nucleo_f446re", "0"), ("renode_f446re", "0")],
 )
-def test_only_simulated_boards_allow_it_unasked(board: str, allowed: str) -> None:
+def test_only_boards_of_host_and_qemu_allow_it_unasked(board: str, allowed: str) -> None:
     assert definitions(load_board(board))["OD_ALLOW_EXPORT"] == allowed
     assert definitions(load_board(board), allow_export=True)["OD_ALLOW_EXPORT"] == "1"
     assert definitions(load_board(board), allow_export=False)["OD_ALLOW_EXPORT"] == "0"

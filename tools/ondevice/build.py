@@ -79,7 +79,7 @@ def build_firmware(
         board: Target.
         build_dir: Objects and results; its own for each model and board.
         key: The firmware serves only who has it, too; None: anybody.
-        allow_export: Whether private data may be read from it; None: of simulated boards only.
+        allow_export: Whether private data may be read from it; None: of host and QEMU boards only.
 
     Raises:
         BuildError: A tool is missing, the C does not compile, or it does not fit the board: by how

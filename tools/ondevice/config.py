@@ -62,7 +62,7 @@ class DeviceSettings:
     """Where it is trained; without `board`, the simulated default, or whatever is at `port`.
 
     A lost link is opened again for at most `reconnect_s`; 0: never.
-    Without `allow_export`, samples, gradients and optimiser state leave only simulated boards.
+    Without `allow_export`, samples, gradients and optimiser state leave only host and QEMU boards.
     `flash_file` is where a simulated board keeps its checkpoints; without it, in the build folder
     by board and model.
     """

@@ -68,7 +68,7 @@ AllowExportOption = Annotated[
     typer.Option(
         "--allow-export/--no-allow-export",
         help="Whether samples, gradients and optimiser state may be read from the firmware that "
-        "is built (default: from simulated boards only)",
+        "is built (default: from host and QEMU boards only)",
         rich_help_panel=_DEVICE,
     ),
 ]
