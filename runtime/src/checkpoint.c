@@ -19,21 +19,6 @@ uint32_t od_checkpoint_erases(const od_storage_t *storage, uint32_t bank) {
     return od_bank_read(storage, bank, &header) ? header.erases : 0;
 }
 
-/* The first in this order whose CRC is right. */
-static bool find_verified(const od_storage_t *storage, const od_model_t *model, uint32_t banks,
-                          od_rank_t rank, od_checkpoint_t *found) {
-    const od_checkpoint_t *after = NULL;
-    od_checkpoint_t rejected;
-    while (od_log_ranked(storage, model, banks, rank, after, found)) {
-        if (od_log_verify(storage, found)) {
-            return true;
-        }
-        rejected = *found;
-        after = &rejected;
-    }
-    return false;
-}
-
 /* Where the log of the bank ends, if n erased bytes follow; else 0. */
 static uint32_t find_room(const od_storage_t *storage, const od_model_t *model, uint32_t bank,
                           uint32_t n) {
@@ -63,7 +48,7 @@ static int32_t start_bank(const od_storage_t *storage, const od_model_t *model, 
     uint32_t offset = od_log_start(storage);
     od_checkpoint_t best;
     if (bytes <= od_checkpoint_room(storage) / 2u &&
-        find_verified(storage, model, kept_banks, OD_RANK_BEST, &best)) {
+        od_log_find(storage, model, kept_banks, OD_RANK_BEST, &best)) {
         status = od_log_copy(storage, model, &best, bank, offset);
         if (status < 0) {
             return status;
@@ -95,7 +80,7 @@ int32_t od_checkpoint_save(const od_storage_t *storage, const od_model_t *model,
     }
     /* Flash may have lost what the newest holds: only the bank of one that is right must stay. */
     od_checkpoint_t kept;
-    if (!find_verified(storage, model, OD_LOG_ALL_BANKS, OD_RANK_NEWEST, &kept)) {
+    if (!od_log_find(storage, model, OD_LOG_ALL_BANKS, OD_RANK_NEWEST, &kept)) {
         kept = newest;
     }
     const uint32_t offset = find_room(storage, model, kept.bank, bytes);
@@ -110,7 +95,7 @@ bool od_checkpoint_find(const od_storage_t *storage, const od_model_t *model, ui
                         od_checkpoint_t *found) {
     if (sequence == OD_CHECKPOINT_NEWEST || sequence == OD_CHECKPOINT_BEST) {
         const od_rank_t rank = sequence == OD_CHECKPOINT_BEST ? OD_RANK_BEST : OD_RANK_NEWEST;
-        return find_verified(storage, model, OD_LOG_ALL_BANKS, rank, found);
+        return od_log_find(storage, model, OD_LOG_ALL_BANKS, rank, found);
     }
     od_checkpoint_t passed;
     const od_checkpoint_t *after = NULL;

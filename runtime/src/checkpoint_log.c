@@ -157,6 +157,20 @@ bool od_log_verify(const od_storage_t *storage, const od_checkpoint_t *record) {
     return crc == record->payload_crc;
 }
 
+bool od_log_find(const od_storage_t *storage, const od_model_t *model, uint32_t banks,
+                 od_rank_t rank, od_checkpoint_t *found) {
+    const od_checkpoint_t *after = NULL;
+    od_checkpoint_t rejected;
+    while (od_log_ranked(storage, model, banks, rank, after, found)) {
+        if (od_log_verify(storage, found)) {
+            return true;
+        }
+        rejected = *found;
+        after = &rejected;
+    }
+    return false;
+}
+
 bool od_log_blank(const od_storage_t *storage, uint32_t bank, uint32_t offset, uint32_t n) {
     uint8_t chunk[OD_LOG_CHUNK_BYTES];
     while (n > 0) {

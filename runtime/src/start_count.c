@@ -79,7 +79,7 @@ static int32_t move_log(const od_storage_t *storage, const od_model_t *model,
     od_checkpoint_t best;
     const uint32_t bytes = od_log_record_bytes(storage, newest->payload_bytes);
     if (status >= 0 && 2u * bytes <= storage->bank_bytes - offset &&
-        od_log_ranked(storage, model, OD_LOG_BANK(newest->bank), OD_RANK_BEST, NULL, &best) &&
+        od_log_find(storage, model, OD_LOG_BANK(newest->bank), OD_RANK_BEST, &best) &&
         best.sequence != newest->sequence) {
         status = od_log_copy(storage, model, &best, to, offset);
         offset += bytes;
@@ -95,7 +95,7 @@ static int32_t mark_bank(const od_storage_t *storage, const od_model_t *model, u
     }
     od_checkpoint_t newest;
     int32_t status = OD_OK;
-    if (od_log_ranked(storage, model, OD_LOG_ALL_BANKS, OD_RANK_NEWEST, NULL, &newest) &&
+    if (od_log_find(storage, model, OD_LOG_ALL_BANKS, OD_RANK_NEWEST, &newest) &&
         newest.bank == bank) {
         status = move_log(storage, model, &newest);
     }

@@ -50,6 +50,10 @@ bool od_log_ranked(const od_storage_t *storage, const od_model_t *model, uint32_
 /* Whether the payload's CRC is right. */
 bool od_log_verify(const od_storage_t *storage, const od_checkpoint_t *record);
 
+/* The first whole record of the model in this order whose payload's CRC is right. */
+bool od_log_find(const od_storage_t *storage, const od_model_t *model, uint32_t banks,
+                 od_rank_t rank, od_checkpoint_t *found);
+
 /* Whether n bytes are erased. */
 bool od_log_blank(const od_storage_t *storage, uint32_t bank, uint32_t offset, uint32_t n);
 
