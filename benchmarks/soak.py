@@ -21,8 +21,9 @@ from spoilt_line import KINDS, FaultyTransport
 from ondevice.config import Config, DeviceSettings, TrainingSettings
 from ondevice.data import Dataset
 from ondevice.events import StepTrained
-from ondevice.link.channel import LinkStatistics, Timing
+from ondevice.link.channel import LinkStatistics
 from ondevice.link.device import Device
+from ondevice.link.timing import Timing
 from ondevice.link.transport import ProcessTransport, Transport
 from ondevice.outcome import TrainingOutcome
 from ondevice.reconnect import Recovery

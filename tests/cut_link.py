@@ -7,8 +7,8 @@ import numpy as np
 
 from ondevice.data import Dataset
 from ondevice.errors import LinkError
-from ondevice.link.channel import Timing
 from ondevice.link.device import Device
+from ondevice.link.timing import Timing
 from ondevice.link.transport import ProcessTransport, Transport
 from toy_training import toy_manifest
 

@@ -15,7 +15,6 @@ from spoilt_line import FaultyTransport
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError
 from ondevice.link.authentication import session_key, with_tag, without_tag
-from ondevice.link.channel import Timing
 from ondevice.link.device import Device
 from ondevice.link.framing import Deframer, Frame, Noise, encode_frame
 from ondevice.link.messages import (
@@ -29,6 +28,7 @@ from ondevice.link.messages import (
     decode_counters,
     encode_write,
 )
+from ondevice.link.timing import Timing
 from ondevice.link.transport import ProcessTransport, Transport
 from test_protocol_faults import IMPATIENT, FakeModel, run_steps
 

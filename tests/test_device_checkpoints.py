@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ondevice.errors import DeviceError, LinkError
-from ondevice.link.channel import Timing
 from ondevice.link.device import Device
 from ondevice.link.flash_checkpoint import decode_checkpoint, encode_loss, encode_which
 from ondevice.link.messages import Failure
+from ondevice.link.timing import Timing
 from ondevice.link.transport import ProcessTransport
 from ondevice.schedule import Schedule, ScheduleKind
 

@@ -11,10 +11,10 @@ import pytest
 from spoilt_line import FAULTS, FaultyTransport
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError, UserError
-from ondevice.link.channel import Timing
 from ondevice.link.device import PAINT_A, PAINT_B, Device
 from ondevice.link.framing import Frame, encode_frame
 from ondevice.link.messages import READY, CounterKind, Failure, Request, StepResult
+from ondevice.link.timing import Timing
 from ondevice.link.transport import ProcessTransport, Transport
 
 IMPATIENT = Timing(retry_s=0.003, reply_s=20.0, command_s=20.0, connect_s=20.0)

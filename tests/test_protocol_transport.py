@@ -14,8 +14,8 @@ import pytest
 import serial
 
 from ondevice.errors import HandshakeError, LinkError
-from ondevice.link.channel import Timing
 from ondevice.link.device import Device
+from ondevice.link.timing import Timing
 from ondevice.link.transport import ProcessTransport, SerialTransport
 
 QUICK = Timing(retry_s=0.05, reply_s=2.0, command_s=2.0, connect_s=5.0, bye_s=0.2)

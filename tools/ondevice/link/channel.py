@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ondevice.errors import BoardFault, DeviceError, HandshakeError, LinkError
@@ -45,31 +45,10 @@ from ondevice.link.messages import (
     decode_error,
     decode_info,
 )
+from ondevice.link.timing import Patience, Timing
 from ondevice.link.transport import Transport
 
 _READ_BYTES = 65536
-_RETRY_GROWTH_MAX = 8  # the time between two retries doubles up to this
-_PROMPT_RESENDS = 3  # on a NAK or noise, between two timeouts: noise must not breed noise
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long to wait.
-
-    Attributes:
-        retry_s: Before a request is sent again for the first time; doubles from there. The time
-            on the wire and twice the request's usual duration are added by themselves.
-        reply_s: Before the link is given up, for a request that costs the board nothing.
-        command_s: The same for one that computes, such as a training step.
-        connect_s: The same for the first answer of a board that may still be starting.
-        bye_s: The same for the last answer, which nobody needs.
-    """
-
-    retry_s: float = 0.25
-    reply_s: float = 10.0
-    command_s: float = 120.0
-    connect_s: float = 10.0
-    bye_s: float = 1.0
 
 
 @dataclass
@@ -101,28 +80,6 @@ class _Waiting:
     sequence: int
     wire: bytes
     sent_s: float
-
-
-@dataclass
-class _Patience:
-    """When to send again and when to give up, during one wait."""
-
-    retry_s: float
-    limit_s: float
-    growth: int = 1
-    prompt_resends: int = _PROMPT_RESENDS
-    retry_at: float = field(init=False)
-    give_up_at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        now = time.monotonic()
-        self.retry_at = now + self.retry_s
-        self.give_up_at = now + self.limit_s
-
-    def retried(self) -> None:
-        self.growth = min(2 * self.growth, _RETRY_GROWTH_MAX)
-        self.prompt_resends = _PROMPT_RESENDS
-        self.retry_at = time.monotonic() + self.retry_s * self.growth
 
 
 class Channel:
@@ -227,7 +184,7 @@ class Channel:
     def _wait_for_progress(self, limit_s: float) -> None:
         """Receive, and send again where needed, until the oldest request is answered."""
         oldest = self._window[0].sequence
-        patience = _Patience(self._retry_s(), limit_s)
+        patience = Patience(self._retry_s(), limit_s)
         while self._window and self._window[0].sequence == oldest:
             now = time.monotonic()
             if now >= patience.give_up_at:

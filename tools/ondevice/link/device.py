@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ondevice.errors import DeviceError, HandshakeError, LinkError, UserError
 from ondevice.fault import Fault
-from ondevice.link.channel import Channel, LinkStatistics, Timing, damaged_image
+from ondevice.link.channel import Channel, LinkStatistics, damaged_image
 from ondevice.link.flash_checkpoint import (
     FlashCheckpoint,
     Which,
@@ -37,6 +37,7 @@ from ondevice.link.messages import (
     encode_schedule,
     encode_write,
 )
+from ondevice.link.timing import Timing
 from ondevice.link.transport import Transport
 from ondevice.schedule import Schedule
 
