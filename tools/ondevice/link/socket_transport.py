@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ondevice.errors import LinkError
 from ondevice.link.child_process import ChildProcess
+from ondevice.link.child_transport import CHUNK_BYTES, ChildTransport
 
 _HOST = "127.0.0.1"
-_CHUNK_BYTES = 65536
 
 
 def free_port() -> int:
@@ -21,7 +21,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class SocketTransport:
+class SocketTransport(ChildTransport):
     """Starts a process and connects to the port that it opens.
 
     Args:
@@ -44,11 +44,8 @@ class SocketTransport:
         start_s: float = 120.0,
         cwd: str | None = None,
     ) -> None:
-        self.name = name if name is not None else os.path.basename(argv[0])
-        self.bytes_per_s: float | None = None
-        self._received = bytearray()
-        self._closed = False
-        self._child = ChildProcess(argv, self.name, is_uart=False, cwd=cwd)
+        shown = name if name is not None else os.path.basename(argv[0])
+        super().__init__(ChildProcess(argv, shown, is_uart=False, cwd=cwd))
         try:
             self._socket = self._connect(port, start_s)
         except BaseException:
@@ -56,41 +53,21 @@ class SocketTransport:
             raise
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._readable = selectors.DefaultSelector()
         self._readable.register(self._socket, selectors.EVENT_READ)
-        self._both = selectors.DefaultSelector()
         self._both.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
-    def write(self, data: bytes) -> None:
-        """Send all of the data, and take in what comes meanwhile."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._socket.send(rest) :]
-            except BlockingIOError:
-                for _, events in self._both.select(1.0):
-                    if events & selectors.EVENT_READ:
-                        self._fill()
-            except (OSError, ValueError) as error:
-                raise self._child.ended() from error
+    def _send(self, data: memoryview) -> int:
+        return self._socket.send(data)
 
-    def read(self, max_bytes: int, timeout_s: float) -> bytes:
-        """Return what has arrived; empty after the timeout."""
-        if not self._received and self._readable.select(max(0.0, timeout_s)):
-            self._fill()
-        data = bytes(self._received[:max_bytes])
-        del self._received[:max_bytes]
+    def _receive(self) -> bytes:
+        data = self._socket.recv(CHUNK_BYTES)
+        self._acknowledge_at_once()
         return data
 
     def close(self) -> None:
         """End the child; a second call does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        self._readable.close()
-        self._both.close()
+        super().close()
         self._socket.close()
-        self._child.end()
 
     def _connect(self, port: int, start_s: float) -> socket.socket:
         deadline = time.monotonic() + start_s
@@ -115,15 +92,3 @@ class SocketTransport:
         """The other end may hold back bytes (Nagle) until what it sent is acknowledged: 40 ms."""
         if hasattr(socket, "TCP_QUICKACK"):  # Linux; it forgets after a while
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-    def _fill(self) -> None:
-        try:
-            data = self._socket.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise self._child.ended() from error
-        self._acknowledge_at_once()
-        if not data and not self._received:
-            raise self._child.ended()
-        self._received += data

@@ -11,8 +11,7 @@ import serial
 
 from ondevice.errors import LinkError
 from ondevice.link.child_process import ChildProcess
-
-_CHUNK_BYTES = 65536
+from ondevice.link.child_transport import CHUNK_BYTES, ChildTransport
 
 
 class Transport(Protocol):
@@ -113,7 +112,7 @@ def _open_message(port: str, baud: int, error: Exception) -> str:
     return f"{port} cannot be opened: {error}"
 
 
-class ProcessTransport:
+class ProcessTransport(ChildTransport):
     """A child process whose standard input and output are the board's UART; see `ChildProcess`.
 
     Attributes:
@@ -128,12 +127,10 @@ class ProcessTransport:
         cwd: str | None = None,
         inherited: Sequence[int] = (),
     ) -> None:
-        self.name = name if name is not None else os.path.basename(argv[0])
-        self.bytes_per_s: float | None = None
-        self._received = bytearray()
-        self._closed = False
-        self._child = ChildProcess(argv, self.name, is_uart=True, cwd=cwd, inherited=inherited)
-        process = self._child.process
+        shown = name if name is not None else os.path.basename(argv[0])
+        child = ChildProcess(argv, shown, is_uart=True, cwd=cwd, inherited=inherited)
+        super().__init__(child)
+        process = child.process
         self.pid = process.pid
         assert process.stdin is not None
         assert process.stdout is not None
@@ -141,50 +138,12 @@ class ProcessTransport:
         self._out = process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
-        self._readable = selectors.DefaultSelector()
         self._readable.register(self._out, selectors.EVENT_READ)
-        self._both = selectors.DefaultSelector()
         self._both.register(self._out, selectors.EVENT_READ)
         self._both.register(self._in, selectors.EVENT_WRITE)
 
-    def write(self, data: bytes) -> None:
-        """Send all of the data.
+    def _send(self, data: memoryview) -> int:
+        return os.write(self._in, data)
 
-        Takes in what the child sends meanwhile: it may not read on before it is rid of that.
-        """
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._in, rest) :]
-            except BlockingIOError:
-                for key, _ in self._both.select(1.0):
-                    if key.fd == self._out:
-                        self._fill()
-            except (BrokenPipeError, ValueError) as error:
-                raise self._child.ended() from error
-
-    def read(self, max_bytes: int, timeout_s: float) -> bytes:
-        """Return what has arrived; empty after the timeout."""
-        if not self._received and self._readable.select(max(0.0, timeout_s)):
-            self._fill()
-        data = bytes(self._received[:max_bytes])
-        del self._received[:max_bytes]
-        return data
-
-    def close(self) -> None:
-        """End the child."""
-        if self._closed:
-            return
-        self._closed = True
-        self._readable.close()
-        self._both.close()
-        self._child.end()
-
-    def _fill(self) -> None:
-        try:
-            data = os.read(self._out, _CHUNK_BYTES)
-        except BlockingIOError:
-            return
-        if not data and not self._received:
-            raise self._child.ended()
-        self._received += data
+    def _receive(self) -> bytes:
+        return os.read(self._out, CHUNK_BYTES)
