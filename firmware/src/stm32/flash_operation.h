@@ -6,6 +6,7 @@
 #include "chip.h"
 #include "ondevice/model.h"
 #include "stm32/family.h"
+#include "stm32/interrupts.h"
 #include "stm32/wait.h"
 
 #define FLASH_KEY_1 0x45670123u
@@ -23,6 +24,16 @@ static inline int flash_begin(uint32_t control, uint32_t turns) {
     FLASH_CLEAR = FLASH_ENDED | FLASH_ERRORS;
     FLASH_CONTROL = control;
     return 1;
+}
+
+/* Of a flash with ECC: the words of a unit must follow each other. */
+static inline void flash_write_unit(uint32_t address, const uint32_t *words) {
+    const uint32_t mask = interrupts_off();
+    for (uint32_t i = 0; i < OD_STORAGE_UNIT_BYTES / 4u; i++) {
+        REGISTER(address + 4u * i) = words[i];
+    }
+    barrier();
+    interrupts_restore(mask);
 }
 
 static inline int32_t flash_end(uint32_t turns) {

@@ -34,12 +34,7 @@ int32_t flash_program(uint32_t address, const uint32_t *words) {
     if (!flash_begin(FLASH_CR2_PSIZE2_64 | FLASH_CR2_PG2, IDLE_TURNS)) {
         return FLASH_FAILED_BUSY;
     }
-    const uint32_t mask = interrupts_off(); /* the words of a unit must follow each other */
-    for (uint32_t i = 0; i < OD_STORAGE_UNIT_BYTES / 4u; i++) {
-        REGISTER(address + 4u * i) = words[i];
-    }
-    barrier();
-    interrupts_restore(mask);
+    flash_write_unit(address, words);
     return flash_end(IDLE_TURNS);
 }
 
