@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 TEST_STAMP := $(VENV)/.test-installed
-C_SOURCES := $(shell find runtime firmware benchmarks tests/c tools -name '*.[ch]' 2>/dev/null)
+C_SOURCES := $(shell find runtime firmware benchmarks tests/c tests/fuzz tools -name '*.[ch]' 2>/dev/null)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Those that run runtime/ on this computer; the others would add only time to its coverage.

@@ -7,38 +7,18 @@
  */
 #include <math.h>
 #include <setjmp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../c/nor_flash.h"
 #include "ondevice/checkpoint_layout.h"
 #include "ondevice/crc32.h"
 #include "ondevice/little_endian.h"
+#include "script.h"
 
 #define BANK_BYTES 1024u
 
-static const uint8_t *script;
-static size_t left;
 static nor_flash_t flash;
 static od_storage_t storage;
-
-#define CHECK(condition) check((condition), #condition, __LINE__)
-
-static void check(bool holds, const char *condition, int line) {
-    if (!holds) {
-        fprintf(stderr, "line %d: not so: %s\n", line, condition);
-        abort();
-    }
-}
-
-static uint8_t take(void) {
-    if (left == 0) {
-        return 0;
-    }
-    left--;
-    return *script++;
-}
 
 static uint32_t take_u32(void) {
     uint32_t value = 0;

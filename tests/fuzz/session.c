@@ -17,13 +17,11 @@
 #include "ondevice/little_endian.h"
 #include "ondevice/messages.h"
 #include "ondevice/session.h"
+#include "script.h"
 
 #define BANK_BYTES 1024u
 #define UNIT_BYTES 8u
 #define WEIGHT_BYTES 128u
-
-static const uint8_t *script;
-static size_t left;
 
 static od_session_t session;
 static nor_flash_t flash;
@@ -36,23 +34,6 @@ static uint8_t wire[OD_WIRE_BYTES(OD_FRAME_BYTES)];
 static uint8_t kept[OD_WIRE_BYTES(OD_FRAME_BYTES)]; /* the request that was executed last */
 static uint32_t kept_bytes;
 static uint8_t weights_before[WEIGHT_BYTES];
-
-#define CHECK(condition) check((condition), #condition, __LINE__)
-
-static void check(bool holds, const char *condition, int line) {
-    if (!holds) {
-        fprintf(stderr, "line %d: not so: %s\n", line, condition);
-        abort();
-    }
-}
-
-static uint8_t take(void) {
-    if (left == 0) {
-        return 0;
-    }
-    left--;
-    return *script++;
-}
 
 /* Whose frames with this session's number carry a tag, and with which key; else NULL. */
 static const uint8_t *key_of(uint32_t id) {
