@@ -19,7 +19,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) \
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer networks kernels kernels-check boards boards-check tune search lock clean tools fuzz-tools
+.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer networks kernels kernels-check boards boards-check docs tune search lock clean tools test-tools fuzz-tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -53,6 +53,9 @@ stack: $(TEST_STAMP)  ## the worst-case stack of the demo on every board, and wh
 
 analyse: $(TEST_STAMP)  ## clang-tidy and cppcheck over runtime/, firmware/ and the demo's C
 	$(BIN)/python tools/analyse_c.py
+
+docs: $(TEST_STAMP)  ## build the documentation's pages in build/docs; fails at any warning
+	$(BIN)/python -m sphinx -W --keep-going -q -b dirhtml docs build/docs
 
 test-renode: $(TEST_STAMP)  ## run the Robot suites of firmware/renode in Renode; skipped where it is missing
 	@if command -v renode >/dev/null && command -v renode-test >/dev/null; then \
@@ -159,6 +162,13 @@ tools:
 	    need qemu-system-arm command -v qemu-system-arm; \
 	    need python3-venv $(PYTHON) -c 'import ensurepip$(,) venv';)
 
+# A browser that opens reports, and what microphones are read with.
+test-tools:
+	$(call install_missing, \
+	    need chromium command -v chromium; \
+	    need chromium-driver command -v chromedriver; \
+	    need libportaudio2 $(PYTHON) -c 'import ctypes.util$(,) sys; sys.exit(not ctypes.util.find_library("portaudio"))';)
+
 # clang and its libFuzzer, for `make fuzz` alone.
 fuzz-tools:
 	$(call install_missing, \
@@ -176,7 +186,7 @@ $(RUN_STAMP): requirements.lock pyproject.toml | tools $(BIN)/python
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-$(TEST_STAMP): requirements-test.lock $(RUN_STAMP) | tools
+$(TEST_STAMP): requirements-test.lock $(RUN_STAMP) | tools test-tools
 	@echo "Installing Python packages of requirements-test.lock"
 	$(PIP) install -r requirements-test.lock
 	touch $@

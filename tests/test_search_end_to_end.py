@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ondevice.config import Config, DataSettings, ModelSettings, TrainingSettings
+from ondevice.config import Config, ModelSettings, TrainingSettings
 from ondevice.errors import UserError
+from ondevice.input_settings import DataSettings
 from ondevice.search import space as space_module
 from ondevice.search.bench import Protocol, SearchInterrupted
 from ondevice.search.events import RunFinished, SearchEvent

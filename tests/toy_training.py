@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ondevice.data import Dataset
 from ondevice.errors import LinkError
+from ondevice.link.channel import LinkStatistics
 from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
 from ondevice.schedule import Schedule, learning_rate_at
@@ -202,6 +203,13 @@ class ToyDevice:
 
     def checkpoints(self) -> list[FlashCheckpoint]:
         return []
+
+    def profile(self) -> list[int]:
+        return []
+
+    @property
+    def link_statistics(self) -> LinkStatistics:
+        return LinkStatistics()
 
     def paint(self, pattern: int) -> None:
         self._patterns.append(pattern)

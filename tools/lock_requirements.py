@@ -19,9 +19,20 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ("hatchling", "editables")  # install the project itself without fetching anything
 INSTALLERS = ("pip", "setuptools")  # part of every venv
+RUN = ("compiler", "demo", "tune")
 LOCKS = {
-    "requirements.lock": ("compiler", "demo", "tune"),
-    "requirements-test.lock": ("compiler", "demo", "tune", "torch", "test"),
+    "requirements.lock": RUN,
+    "requirements-test.lock": (
+        *RUN,
+        "torch",
+        "parquet",
+        "audio",
+        "camera",
+        "tensorboard",
+        "mlflow",
+        "docs",
+        "test",
+    ),
 }
 
 

@@ -77,6 +77,7 @@ class CompileOptions:
             Any runs everywhere, with the same integers.
         tuning: Database of `ondevice tune`, which wins over the one that comes with the compiler.
         cache: Folder where calibrations and kernels are kept between compilations; None: nowhere.
+        preprocessing: What is made of raw samples before the model sees them, for the manifest.
     """
 
     name: str = "model"
@@ -104,6 +105,7 @@ class CompileOptions:
     simd: str = "dsp"
     tuning: Path | None = None
     cache: Path | None = None
+    preprocessing: dict[str, Any] | None = None
 
     @property
     def rule(self) -> Optimizer:
@@ -334,6 +336,7 @@ def generate(
             "channels": {name: list(channels) for name, channels in scheme.channels.items()},
         },
         "optimizer": asdict(options.rule),
+        "preprocessing": options.preprocessing,
     }
     histories = dict(planned.histories)
     emitted = emit(lowered, planned.plan, histories, manifest, options.accumulation_steps)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ondevice.config import ModelSettings
 from ondevice.errors import UserError
 from ondevice.manifest_check import wrong_in
+from ondevice.preprocessing import Preprocessing, to_manifest
 from ondevice_compiler.model_files import MODEL_SUFFIXES
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class CompileRequest:
         flash_limit_bytes: Likewise.
         simd: Vector instructions of the board's CPU; see `Board.simd`.
         cache: Folder where the compiler keeps calibrations and kernels; None: nowhere.
+        preprocessing: What is made of raw samples before the model sees them; None: nothing.
     """
 
     model: Path
@@ -64,6 +66,7 @@ class CompileRequest:
     flash_limit_bytes: int | None = None
     simd: str = "dsp"
     cache: Path | None = None
+    preprocessing: Preprocessing | None = None
 
 
 def load_model_directory(path: Path) -> ModelDirectory:
@@ -180,7 +183,12 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         simd=request.simd,
         tuning=settings.tuning,
         cache=request.cache,
+        preprocessing=_preprocessing_table(request),
     )
+
+
+def _preprocessing_table(request: CompileRequest) -> dict[str, Any] | None:
+    return to_manifest(request.preprocessing) if request.preprocessing is not None else None
 
 
 def cache_key(request: CompileRequest) -> str:
@@ -211,6 +219,7 @@ def cache_key(request: CompileRequest) -> str:
         "memory": [getattr(settings, key) for key in _MEMORY_KEYS],
         "calibration": [list(request.calibration_x.shape), list(request.calibration_y.shape)],
         "tvm": _tvm_version(),
+        "preprocessing": _preprocessing_table(request),
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(request.calibration_x).tobytes())

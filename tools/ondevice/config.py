@@ -11,6 +11,13 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ondevice.errors import UserError
+from ondevice.input_settings import (
+    AudioSettings,
+    DataSettings,
+    ImageSettings,
+    NormaliseSettings,
+    WindowSettings,
+)
 from ondevice.schedule import Schedule, ScheduleKind
 
 DEFAULT_EPOCHS = 3
@@ -47,14 +54,6 @@ class ModelSettings:
     in_place: bool = True
     remat_macs_cap: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 1.0})
     tuning: Path | None = None
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What is trained on; without `file`, the demo's unseen wearer."""
-
-    file: Path | None = None
-    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +137,10 @@ class Config:
 
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+    normalise: NormaliseSettings = field(default_factory=NormaliseSettings)
+    image: ImageSettings = field(default_factory=ImageSettings)
+    audio: AudioSettings = field(default_factory=AudioSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
@@ -237,6 +240,11 @@ def _typed(value: object, kind: Any, culprit: str, folder: Path) -> object:
         if str(value) == "":
             raise ConfigError(f"{culprit}: the path is empty")
         return folder / Path(value).expanduser()
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{culprit}: must be a list")
+        item_kind = get_args(kind)[0]
+        return tuple(_typed(item, item_kind, culprit, folder) for item in value)
     # TOML and Python agree that true is not 1 here, although bool is a subclass of int.
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
@@ -283,4 +291,6 @@ def _toml_value(value: object) -> str:
         if kind == "sparse" and separator:
             value = f"sparse:{Path(file).absolute()}"
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
     return repr(value)

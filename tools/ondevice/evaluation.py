@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.events import Evaluated, Moment
+from ondevice.events import LARGEST_CONFUSION, Evaluated, Moment
 from ondevice.training_device import TrainingDevice
 from ondevice_compiler.samples import pack_label, pack_sample
 
@@ -34,6 +34,9 @@ def evaluate(
     """
     correct = 0
     loss = 0.0
+    classes = int(manifest["label"]["count"])
+    counted = manifest["label"]["kind"] == "class" and classes <= LARGEST_CONFUSION
+    confusion = np.zeros((classes, classes), np.int64) if counted else None
     for sample, label in samples:
         if should_stop():
             return None
@@ -42,9 +45,12 @@ def evaluate(
         result = device.evaluate()
         correct += result.correct
         loss += result.loss
+        if confusion is not None and result.predicted < classes:  # it comes over a link
+            confusion[int.from_bytes(label, "little"), result.predicted] += 1
     has_right_answers = manifest["label"]["kind"] != "vector"
     accuracy = correct / len(samples) if has_right_answers else None
-    return Evaluated(moment, step, len(samples), correct, accuracy, loss / len(samples))
+    rows = tuple(map(tuple, confusion.tolist())) if confusion is not None else None
+    return Evaluated(moment, step, len(samples), correct, accuracy, loss / len(samples), rows)
 
 
 def pack_samples(

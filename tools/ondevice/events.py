@@ -9,6 +9,8 @@ from ondevice.link.messages import Counters
 Moment = Literal["before", "epoch", "after"]
 Origin = Literal["board", "host", "start"]
 
+LARGEST_CONFUSION = 100  # classes
+
 
 @dataclass(frozen=True)
 class Started:
@@ -141,6 +143,8 @@ class Evaluated:
     Attributes:
         accuracy: Share of 0 to 1; None for a regression.
         loss: Mean over the samples.
+        confusion: [true class][predicted class] samples; None where there are no classes, or more
+            than `LARGEST_CONFUSION`.
     """
 
     moment: Moment
@@ -149,6 +153,38 @@ class Evaluated:
     correct: int
     accuracy: float | None
     loss: float
+    confusion: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What device and link say of themselves, now and then between steps.
+
+    Attributes:
+        saturated: Gradient elements clamped since the run began.
+        zeros: Gradient elements rounded to 0 since then.
+        arena_high_water_bytes: Touched so far; 0 where not measured yet.
+        stack_high_water_bytes: Likewise.
+        op_counts: Instructions or cycles of each operator, in the manifest's order, summed over
+            all steps that this process has seen; empty where the device keeps no profile.
+        requests: Answered by this link so far, since it was opened.
+        retries: Frames sent again, likewise.
+        corrupt_frames: Likewise.
+        bytes_out: Likewise.
+        bytes_in: Likewise.
+    """
+
+    step: int
+    saturated: int
+    zeros: int
+    arena_high_water_bytes: int
+    stack_high_water_bytes: int
+    op_counts: tuple[int, ...]
+    requests: int
+    retries: int
+    corrupt_frames: int
+    bytes_out: int
+    bytes_in: int
 
 
 @dataclass(frozen=True)
@@ -178,6 +214,7 @@ Event = (
     | StepTrained
     | StepUnseen
     | Evaluated
+    | Telemetry
     | LinkLost
     | WentOn
     | RolledBack
@@ -191,6 +228,7 @@ _NAMES = {
     StepTrained: "step",
     StepUnseen: "unseen",
     Evaluated: "evaluate",
+    Telemetry: "telemetry",
     LinkLost: "link_lost",
     WentOn: "went_on",
     RolledBack: "rollback",

@@ -33,6 +33,7 @@ FORM: Mapping[str, Any] = {
     ],
     "ops": [{"name": str}],
     "scales": [{"name": str}],
+    "preprocessing?": (dict, NoneType),
     "memory": {"arena_bytes": COUNT, "ram_bytes": COUNT, "tensors?": list},
 }
 

@@ -129,7 +129,10 @@ class _Replay:
             if kind == "rollback":
                 self.rate_scale, self.rollbacks = record["rate_scale"], record["rollbacks"]
         elif kind == "evaluate":
-            names = [item.name for item in fields(Evaluated)]
-            self.evaluations.append(Evaluated(**{name: record[name] for name in names}))
+            names = [item.name for item in fields(Evaluated) if item.name != "confusion"]
+            rows = record.get("confusion")  # runs of older versions have none
+            confusion = tuple(map(tuple, rows)) if rows is not None else None
+            found = {name: record[name] for name in names}
+            self.evaluations.append(Evaluated(**found, confusion=confusion))
         elif kind == "end":
             self.complete = not record["interrupted"]

@@ -16,6 +16,7 @@ from ondevice.compiled_model import (
 from ondevice.config import Config, ModelSettings
 from ondevice.data import Dataset, calibration_subset, check_loss, load_dataset, make_dataset
 from ondevice.errors import UserError
+from ondevice.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Sources:
         data: Training and held-out samples.
         calibration_x: float32 [n, ...sample shape].
         calibration_y: [n].
+        preprocessing: What was made of raw samples; None: they were given as the model takes them.
     """
 
     model: Path
     data: Dataset
     calibration_x: NDArray[np.float32]
     calibration_y: NDArray[Any]
+    preprocessing: Preprocessing | None = None
 
 
 def load_sources(config: Config) -> Sources:
@@ -88,6 +91,7 @@ def compile_request(
         flash_limit_bytes=flash_limit_bytes,
         simd=simd,
         cache=build_root / "cache",
+        preprocessing=sources.preprocessing,
     )
 
 

@@ -46,6 +46,7 @@ from ondevice.rollback import (
 )
 from ondevice.schedule import learning_rate_at
 from ondevice.step_results import StepResults
+from ondevice.telemetry import TelemetryReader, telemetry_interval
 from ondevice.training_device import TrainingDevice, check_firmware, counter_unit
 
 OnEvent = Callable[[Event], None]
@@ -119,6 +120,7 @@ class _Run:
         self._states = KeptStates()
         factor = settings.rollback_factor if settings.rollbacks else 0.0
         self._watch = DivergenceWatch(factor, uninformed_loss(manifest))
+        self._telemetry, self._telemetry_every = TelemetryReader(), telemetry_interval(self._total)
         self._reconnector = Reconnector(recovery, on_event, should_stop)
         self._memory = MemoryUsage(0, 0)
         self._run = new_run_id()
@@ -204,6 +206,7 @@ class _Run:
         self._schedule = replace(self._schedule, learning_rate=rate)
         self._device.set_schedule(self._schedule, counters.updates)
         self._paint(PAINT_A)
+        self._telemetry.restart(self._device)
         if counters.trained < self._step:
             self._results.forget_after(counters.trained)
             self._watch.forget()
@@ -228,6 +231,8 @@ class _Run:
             if self._evaluate_each_epoch and epoch_ends and self._evaluate("epoch") is None:
                 return
             self._train_one()
+            if self._step % self._telemetry_every == 0:
+                self._on_event(self._telemetry.read(self._device, self._step, self._memory))
             if self._pattern == PAINT_A and self._step >= self._measure_at:
                 self._measure_memory()
                 self._paint(PAINT_B)  # finds the bytes whose value was PAINT_A itself

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ondevice.errors import UserError
+from ondevice.link.channel import LinkStatistics
 from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
 from ondevice.link.messages import CounterKind, Counters, DeviceInfo, MemoryUsage, StepResult
 from ondevice.schedule import Schedule
@@ -22,6 +23,10 @@ class TrainingDevice(Protocol):
     @property
     def info(self) -> DeviceInfo:
         """What the board says of itself and its model."""
+
+    @property
+    def link_statistics(self) -> LinkStatistics:
+        """What the link has been through since it was opened."""
 
     def write_input(self, data: bytes) -> None:
         """Put one packed sample into the model's input."""
@@ -70,6 +75,9 @@ class TrainingDevice(Protocol):
 
     def checkpoints(self) -> Sequence[FlashCheckpoint]:
         """What is saved."""
+
+    def profile(self) -> Sequence[int]:
+        """Ticks of each operator since the counters were reset, modulo 2**32."""
 
     def paint(self, pattern: int) -> None:
         """Fill the arena and the unused stack with a pattern."""

@@ -1,0 +1,1 @@
+"""Sensors that go on giving samples: what `ondevice record` and `ondevice predict` read."""
