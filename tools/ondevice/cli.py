@@ -20,6 +20,7 @@ from ondevice.errors import UserError
 from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.key import load_key, new_key
+from ondevice.live.record_command import record
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.model_options import Section, with_model_options
 from ondevice.profile.command import profile
@@ -373,6 +374,13 @@ def ports() -> None:
         print(port)
     if not found:
         print("No serial port found; plug a board in, or use a simulated one.", file=sys.stderr)
+
+
+app.command(
+    epilog="Examples:\n\n"
+    "  ondevice record serial:/dev/ttyUSB0@115200 -o moves --labels walking,idle\n\n"
+    "  ondevice record serial:/dev/ttyUSB0 -o moves --label walking --duration-s 30"
+)(record)
 
 
 if __name__ == "__main__":

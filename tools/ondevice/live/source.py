@@ -1,7 +1,7 @@
 """The interface of a live source, whatever is behind it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ class Chunk:
     Attributes:
         values: float32 [n, channels]; of a camera, [1, height, width, colours] with 0 to 1.
         t_s: Monotonic time of the host when the last of them had arrived.
+        device_t_s: float64 [n] seconds of the device's own clock, where it sends them.
     """
 
     values: NDArray[np.float32]
     t_s: float
+    device_t_s: NDArray[np.float64] | None = None
 
 
 class LiveSource(Protocol):
@@ -48,3 +50,17 @@ class LiveSource(Protocol):
 
 class EndOfSourceError(Exception):
     """The source is at its end, which is no fault."""
+
+
+@runtime_checkable
+class NotedSource(Protocol):
+    """A source that has to say something of what has come, e.g. lines that it could not read."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences, none where all is well."""
+
+
+def notes_of(source: LiveSource) -> tuple[str, ...]:
+    """Returns what a source has to say."""
+    return source.notes if isinstance(source, NotedSource) else ()
