@@ -13,11 +13,11 @@ import typer
 from rich.table import Table
 
 from ondevice import options as opt
-from ondevice.config import load_config
+from ondevice.config import Overrides, load_config
 from ondevice.errors import UserError
 from ondevice.link.device import Device
 from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_parameters, with_settings
 from ondevice.session import prepare
 from ondevice.target import open_target
 from ondevice.terminal import text_console
@@ -35,32 +35,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 @contextmanager
 def _open(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    key: opt.KeyOption = None,
-    allow_export: opt.AllowExportOption = None,
-    flash_file: opt.FlashFileOption = None,
+    overrides: Overrides,
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> Iterator[Device]:
     """A board that runs the model; a simulated one is started with the flash it was left with."""
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {
-                "board": board,
-                "port": port,
-                "key_file": key,
-                "allow_export": allow_export,
-                "flash_file": flash_file,
-            },
-        },
-    )
+    settings = load_config(config, overrides)
     prepared = prepare(settings, build_dir, text_console(stderr=True).print)
     target = open_target(settings.device, prepared.board, prepared.model, build_dir, True)
     with target.device as device:
@@ -75,24 +55,17 @@ def _open(
 
 def _with_device(verb: Callable[..., None]) -> Callable[..., None]:
     """Gives a verb the options that say which board and model; it receives the open `device`."""
-    kind = inspect.Parameter.KEYWORD_ONLY
-    shared = [p.replace(kind=kind) for p in inspect.signature(_open).parameters.values()]
-    own = [
-        p.replace(kind=kind)
-        for p in inspect.signature(verb).parameters.values()
-        if p.name != "device"
-    ]
+
+    place = inspect.signature(_open).parameters
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        place = {p.name: given.pop(p.name) for p in shared}
-        with _open(**place) as device:
+        with _open(**{name: given.pop(name) for name in place}) as device:
             verb(device=device, **given)
 
-    signature = inspect.Signature([*own, *shared])
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    return with_model_options(run)
+    own = [p for p in inspect.signature(verb).parameters.values() if p.name != "device"]
+    with_parameters(run, [*own, *place.values()])
+    return with_settings(*INPUT, "device", without=("device.flash", "device.reconnect_s"))(run)
 
 
 @app.command(epilog="Example:\n\n  ondevice checkpoint save --port /dev/ttyACM0 --loss 0.31")

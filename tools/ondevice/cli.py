@@ -13,7 +13,7 @@ from ondevice import options as opt
 from ondevice.budget import budget_lines, check_budget
 from ondevice.checkpoint_commands import app as checkpoint_app
 from ondevice.compiled_model import load_model_directory, run_compiler
-from ondevice.config import load_config
+from ondevice.config import Overrides, load_config
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
@@ -22,7 +22,7 @@ from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.key import load_key, new_key
 from ondevice.live.record_command import record
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_settings
 from ondevice.profile.command import profile
 from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare
@@ -81,12 +81,9 @@ app.command(
     name="compile",
     epilog="Example:\n\n  ondevice compile --model net.onnx --data mine.npz --scheme last-2 -o out",
 )
-@with_model_options
+@with_settings(*INPUT, "device.board")
 def compile_verb(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
+    overrides: Overrides,
     config: opt.ConfigOption = None,
     output: Annotated[
         Path | None,
@@ -102,14 +99,7 @@ def compile_verb(
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
     """Compile a model and print its RAM and flash; refuse what does not fit the board."""
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {"board": board},
-        },
-    )
+    settings = load_config(config, overrides)
     sources = load_sources(settings)
     if sources.model.is_dir():
         raise UserError(f"{sources.model}: is compiled already; see `ondevice info`")
@@ -140,28 +130,16 @@ def compile_verb(
 
 
 @app.command(epilog="Example:\n\n  ondevice build --model out --board nucleo_f446re")
-@with_model_options
+@with_settings(*INPUT, "device.board", "device.key_file", "device.allow_export")
 def build(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    key: opt.KeyOption = None,
-    allow_export: opt.AllowExportOption = None,
+    overrides: Overrides,
     config: opt.ConfigOption = None,
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
     """Build the firmware of a model for a board; refuse one whose stack may overflow."""
     from ondevice.stack_bound import firmware_stack_bound
 
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "key_file": key, "allow_export": allow_export},
-        },
-    )
+    settings = load_config(config, overrides)
     prepared = prepare(settings, build_dir, text_console(stderr=True).print, connect=False)
     assert prepared.board is not None  # only a bare --port leaves it open
     firmware = build_for(prepared.model, prepared.board, build_dir, settings.device)
@@ -179,15 +157,11 @@ def build(
     "  ondevice flash --board nucleo_f446re\n\n"
     "  ondevice flash --model out --board nucleo_f446re --port /dev/ttyACM1 --tool openocd"
 )
-@with_model_options
+@with_settings(
+    *INPUT, "device", without=("device.flash", "device.flash_file", "device.reconnect_s")
+)
 def flash(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    key: opt.KeyOption = None,
-    allow_export: opt.AllowExportOption = None,
+    overrides: Overrides,
     tool: Annotated[
         Literal["auto", "openocd", "st-flash", "platformio", "disk"],
         typer.Option(help="What flashes: the first of these that is there, or this one"),
@@ -198,20 +172,8 @@ def flash(
     """Build the firmware of a model and put it on a real board."""
     from ondevice.build import flash as flash_firmware
 
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {
-                "board": board,
-                "port": port,
-                "flash": True,
-                "key_file": key,
-                "allow_export": allow_export,
-            },
-        },
-    )
+    asked = {**overrides, "device": {**overrides["device"], "flash": True}}
+    settings = load_config(config, asked)
     target = target_board(settings.device)
     if target is None or target.run != "serial":
         raise UserError(
@@ -229,17 +191,9 @@ def flash(
     name="eval",
     epilog="Example:\n\n  ondevice eval --checkpoint runs/20260101-120000-watch/checkpoint.npz",
 )
-@with_model_options
+@with_settings(*INPUT, "device", without=("device.reconnect_s",))
 def eval_verb(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    flash: opt.FlashOption = None,
-    flash_file: opt.FlashFileOption = None,
-    key: opt.KeyOption = None,
-    allow_export: opt.AllowExportOption = None,
+    overrides: Overrides,
     checkpoint: opt.CheckpointOption = None,
     config: opt.ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -251,21 +205,7 @@ def eval_verb(
     """
     if config is None and checkpoint is not None and (checkpoint.parent / "config.toml").is_file():
         config = checkpoint.parent / "config.toml"
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {
-                "board": board,
-                "port": port,
-                "flash": flash,
-                "flash_file": flash_file,
-                "key_file": key,
-                "allow_export": allow_export,
-            },
-        },
-    )
+    settings = load_config(config, overrides)
     console = text_console(as_json)
     prepared = prepare(settings, build_dir, text_console(stderr=True).print)
     with StopOnInterrupt() as stop:
@@ -283,19 +223,20 @@ def eval_verb(
     "  ondevice info qemu_f405\n\n"
     "  ondevice info --port /dev/ttyACM0"
 )
+@with_settings("device.key_file")
 def info(
+    overrides: Overrides,
     subject: Annotated[
         str, typer.Argument(help="A compiled model, a run folder, a checkpoint, or a board's name")
     ] = "",
     port: Annotated[str, typer.Option(help="Ask the board behind this serial port.")] = "",
-    key: opt.KeyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The manifest on stdout.")] = False,
 ) -> None:
     """Describe a compiled model, a run, a checkpoint or a board."""
     if bool(subject) == bool(port):
         raise typer.BadParameter("allowed: what to describe, or --port, one of them")
     if port:
-        for line in describe_port(port, load_key(key)):
+        for line in describe_port(port, load_key(load_config(None, overrides).device.key_file)):
             print(line)
         return
     if as_json:

@@ -1,139 +1,28 @@
-"""Command-line options that several verbs share; those of the model are in `model_options`."""
+"""The command line's options: one table of those that set a key of the configuration.
 
+A verb says which of them it takes and receives what was given as one mapping for `load_config`:
+
+    @with_settings(*INPUT, "device.board")
+    def verb(overrides: Overrides, config: ConfigOption = None) -> None:
+        settings = load_config(config, overrides)
+
+A new option is one line of the table, and every verb that takes its section has it.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-_DATA, _DEVICE, _TRAINING = "Data", "Board", "Training"
+Verb = Callable[..., None]
 
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file of settings; options given here win over it."),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        help=".npz file with x, y, x_test, y_test (default: the demo's unseen wearer)",
-        rich_help_panel=_DATA,
-    ),
-]
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibration",
-        help=".npz file whose x sets the activations' ranges (default: from --data)",
-        rich_help_panel=_DATA,
-    ),
-]
-BoardOption = Annotated[
-    str | None,
-    typer.Option(
-        "--board", help="See `ondevice boards` (default: qemu_f405)", rich_help_panel=_DEVICE
-    ),
-]
-PortOption = Annotated[
-    str | None,
-    typer.Option(
-        "--port",
-        help="Serial port of a real board, e.g. /dev/ttyACM0 (default: that of the only board of "
-        "its kind; see `ondevice ports`)",
-        rich_help_panel=_DEVICE,
-    ),
-]
-FlashOption = Annotated[
-    bool | None,
-    typer.Option("--flash", help="Flash the real board first.", rich_help_panel=_DEVICE),
-]
-KeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--key",
-        help="Key file: the firmware serves only who has it, too; see `ondevice key new`",
-        rich_help_panel=_DEVICE,
-    ),
-]
-ReconnectOption = Annotated[
-    float | None,
-    typer.Option(
-        "--reconnect-s",
-        min=0.0,
-        help="How long a lost link is opened again; 0: not at all (default: 60)",
-        rich_help_panel=_DEVICE,
-    ),
-]
-AllowExportOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--allow-export/--no-allow-export",
-        help="Whether samples, gradients and optimiser state may be read from the firmware that "
-        "is built (default: from host and QEMU boards only)",
-        rich_help_panel=_DEVICE,
-    ),
-]
-FlashFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--flash-file",
-        help="Where a simulated board keeps its checkpoints (default: build/flash/BOARD-MODEL.bin)",
-        rich_help_panel=_DEVICE,
-    ),
-]
-StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--steps", min=1, help="Training steps, one sample each", rich_help_panel=_TRAINING
-    ),
-]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs", min=1, help="Passes over the data (default: 3)", rich_help_panel=_TRAINING
-    ),
-]
-LearningRateOption = Annotated[
-    float | None, typer.Option("--lr", min=0.0, help="Learning rate", rich_help_panel=_TRAINING)
-]
-ScheduleOption = Annotated[
-    Literal["constant", "linear", "cosine", "step"] | None,
-    typer.Option(
-        "--lr-schedule",
-        help="How the learning rate goes on after the warm-up (default: linear, to 0)",
-        rich_help_panel=_TRAINING,
-    ),
-]
-WarmupOption = Annotated[
-    int | None,
-    typer.Option(
-        "--warmup-steps",
-        min=0,
-        help="Updates over which the learning rate rises linearly (default: 0)",
-        rich_help_panel=_TRAINING,
-    ),
-]
-StepEveryOption = Annotated[
-    int | None,
-    typer.Option(
-        "--lr-step-every",
-        min=1,
-        help="Of --lr-schedule step: updates between steps (default: a third of the run)",
-        rich_help_panel=_TRAINING,
-    ),
-]
-StepFactorOption = Annotated[
-    float | None,
-    typer.Option(
-        "--lr-step-factor",
-        help="Of --lr-schedule step: what a step multiplies with (default: 0.1)",
-        rich_help_panel=_TRAINING,
-    ),
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--seed", min=0, help="Of the order of samples (default: 0)", rich_help_panel=_TRAINING
-    ),
 ]
 CheckpointOption = Annotated[
     Path | None,
@@ -147,3 +36,214 @@ BuildDirOption = Annotated[
 JsonLinesOption = Annotated[
     bool, typer.Option("--json", help="JSON lines on stdout; text goes to stderr.")
 ]
+
+INPUT = ("model", "data", "window", "normalise", "image", "audio")
+"""What is compiled and what it is fed: sections of every verb that may compile."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An option that sets a key of the configuration; not given, the key keeps its value.
+
+    Attributes:
+        kind: Of its value.
+        flag: As typed, "--yes/--no" for a switch with both.
+        help: One line.
+        panel: Of the help page; None: the verb's own options.
+        limits: `min` and `max`, where the command line checks them.
+    """
+
+    kind: Any
+    flag: str
+    help: str
+    panel: str | None
+    limits: dict[str, Any] = field(default_factory=dict)
+
+
+def _panel(panel: str | None) -> Callable[..., Setting]:
+    def setting(kind: Any, flag: str, text: str, **limits: Any) -> Setting:
+        return Setting(kind, flag, text, panel, limits)
+
+    return setting
+
+
+_model, _data, _board, _training = map(_panel, ("Model", "Data", "Board", "Training"))
+_own = _panel(None)
+
+SETTINGS = {
+    "model.file": _model(
+        Path,
+        "--model",
+        ".onnx, .pt2, .tflite or .pkl file, or a directory written by `ondevice compile` "
+        "(default: the demo's)",
+    ),
+    "model.head": _model(
+        int,
+        "--head",
+        "Replace the last layer by a fresh one with this many outputs (default: keep it)",
+        min=1,
+    ),
+    "model.scheme": _model(
+        str,
+        "--scheme",
+        "What is updated: full, last, last-K, bias, bias-only, bn, tinytl or sparse:FILE.toml "
+        "(default: full)",
+    ),
+    "model.dtype": _model(Literal["int8", "float32"], "--dtype", "Arithmetic (default: int8)"),
+    "model.loss": _model(
+        Literal["cross_entropy", "binary_cross_entropy", "mse"],
+        "--loss",
+        "(default: cross_entropy)",
+    ),
+    "model.label_smoothing": _model(
+        float,
+        "--label-smoothing",
+        "Share of the target that cross entropy spreads over all classes (default: 0)",
+    ),
+    "model.optimizer": _model(Literal["sgd", "momentum", "adam"], "--optimizer", "(default: sgd)"),
+    "model.momentum": _model(float, "--momentum", "Of --optimizer momentum (default: 0.9)"),
+    "model.weight_decay": _model(
+        float, "--weight-decay", "Of weights, not of biases; Adam's is decoupled (default: 0)"
+    ),
+    "model.clip_norm": _model(
+        float, "--clip-norm", "Largest norm of the whole gradient; costs 4 bytes a parameter"
+    ),
+    "model.clip_value": _model(float, "--clip-value", "Largest magnitude of each gradient element"),
+    "model.tuning": _model(
+        Path, "--tuning", "Tuning database of `ondevice tune` (default: the one that is shipped)"
+    ),
+    "model.accumulation_steps": _model(
+        int, "--accumulate", "Samples an update (default: 1)", min=1
+    ),
+    "data.file": _data(
+        Path,
+        "--data",
+        ".npz file with x, y, x_test, y_test (default: the demo's unseen wearer)",
+    ),
+    "data.calibration": _data(
+        Path,
+        "--calibration",
+        ".npz file whose x sets the activations' ranges (default: from --data)",
+    ),
+    "device.board": _board(str, "--board", "See `ondevice boards` (default: qemu_f405)"),
+    "device.port": _board(
+        str,
+        "--port",
+        "Serial port of a real board, e.g. /dev/ttyACM0 (default: that of the only board of "
+        "its kind; see `ondevice ports`)",
+    ),
+    "device.flash": _board(bool, "--flash", "Flash the real board first."),
+    "device.flash_file": _board(
+        Path,
+        "--flash-file",
+        "Where a simulated board keeps its checkpoints (default: build/flash/BOARD-MODEL.bin)",
+    ),
+    "device.key_file": _board(
+        Path,
+        "--key",
+        "Key file: the firmware serves only who has it, too; see `ondevice key new`",
+    ),
+    "device.allow_export": _board(
+        bool,
+        "--allow-export/--no-allow-export",
+        "Whether samples, gradients and optimiser state may be read from the firmware that "
+        "is built (default: from host and QEMU boards only)",
+    ),
+    "device.reconnect_s": _board(
+        float,
+        "--reconnect-s",
+        "How long a lost link is opened again; 0: not at all (default: 60)",
+        min=0.0,
+    ),
+    "training.steps": _training(int, "--steps", "Training steps, one sample each", min=1),
+    "training.epochs": _training(int, "--epochs", "Passes over the data (default: 3)", min=1),
+    "training.learning_rate": _training(float, "--lr", "Learning rate", min=0.0),
+    "training.learning_rate_schedule": _training(
+        Literal["constant", "linear", "cosine", "step"],
+        "--lr-schedule",
+        "How the learning rate goes on after the warm-up (default: linear, to 0)",
+    ),
+    "training.warmup_steps": _training(
+        int,
+        "--warmup-steps",
+        "Updates over which the learning rate rises linearly (default: 0)",
+        min=0,
+    ),
+    "training.learning_rate_step_every": _training(
+        int,
+        "--lr-step-every",
+        "Of --lr-schedule step: updates between steps (default: a third of the run)",
+        min=1,
+    ),
+    "training.learning_rate_step_factor": _training(
+        float,
+        "--lr-step-factor",
+        "Of --lr-schedule step: what a step multiplies with (default: 0.1)",
+    ),
+    "training.seed": _training(int, "--seed", "Of the order of samples (default: 0)", min=0),
+    "training.checkpoint_every_steps": _own(
+        int, "--checkpoint-every", "Steps between checkpoints (default: an epoch)", min=1
+    ),
+    "output.directory": _own(Path, "--output", "Folder of run folders (default: runs)"),
+    "output.name": _own(str, "--run-name", "Run folder is DATE-NAME (default: the model's name)"),
+}
+
+
+def with_settings(*taken: str, without: Sequence[str] = ()) -> Callable[[Verb], Verb]:
+    """Gives a verb options of the table in place of its parameter `overrides`.
+
+    Args:
+        taken: Sections ("model": all of its options) and single keys ("device.board").
+        without: Keys of these sections that the verb does not take.
+    """
+    names = [
+        name
+        for name in SETTINGS
+        if (name in taken or name.partition(".")[0] in taken) and name not in without
+    ]
+
+    def decorate(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def run(**given: Any) -> None:
+            overrides: dict[str, dict[str, object]] = {}
+            for name in names:
+                section, _, key = name.partition(".")
+                value = given.pop(_parameter(name))
+                overrides.setdefault(section, {})[key] = None if value == [] else value
+            training = overrides.get("training", {})
+            if training.get("steps") is not None and training.get("epochs") is not None:
+                raise typer.BadParameter("--steps and --epochs exclude each other")
+            verb(overrides=overrides, **given)
+
+        own = inspect.signature(verb, eval_str=True).parameters.values()
+        added = [
+            inspect.Parameter(
+                _parameter(name),
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=_annotation(SETTINGS[name]),
+            )
+            for name in names
+        ]
+        return with_parameters(run, [*added, *(p for p in own if p.name != "overrides")])
+
+    return decorate
+
+
+def with_parameters(verb: Verb, parameters: Sequence[inspect.Parameter]) -> Verb:
+    """Tells Typer, which reads both, what the verb takes; by keyword, so in any order."""
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    verb.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    verb.__annotations__ = {p.name: p.annotation for p in keywords}
+    return verb
+
+
+def _parameter(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _annotation(setting: Setting) -> Any:
+    option = typer.Option(
+        setting.flag, help=setting.help, rich_help_panel=setting.panel, **setting.limits
+    )
+    return Annotated[setting.kind | None, option]

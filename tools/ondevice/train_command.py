@@ -1,52 +1,33 @@
 """The verb `ondevice train`."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ondevice import options as opt
-from ondevice.config import Config, load_config
+from ondevice.config import Config, Overrides, load_config
 from ondevice.display import TrainingDisplay
 from ondevice.errors import UserError
 from ondevice.events import Event
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_settings
 from ondevice.recorded_run import RecordedRun, load_recorded_run
 from ondevice.report import summary_table
 from ondevice.session import prepare, train_once
 from ondevice.target import target_board
 from ondevice.terminal import text_console
 
-_ALLOWED_WITH_RESUME = "--port, --reconnect-s, --json and --build-dir"
+_ALLOWED_WITH_RESUME = {"device.port", "device.reconnect_s"}
 
 
-@with_model_options
+@with_settings(*INPUT, "device", "training", "output")
 def train(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    flash: opt.FlashOption = None,
-    flash_file: opt.FlashFileOption = None,
-    key: opt.KeyOption = None,
-    allow_export: opt.AllowExportOption = None,
-    reconnect_s: opt.ReconnectOption = None,
-    steps: opt.StepsOption = None,
-    epochs: opt.EpochsOption = None,
-    learning_rate: opt.LearningRateOption = None,
-    schedule: opt.ScheduleOption = None,
-    warmup_steps: opt.WarmupOption = None,
-    step_every: opt.StepEveryOption = None,
-    step_factor: opt.StepFactorOption = None,
-    seed: opt.SeedOption = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between checkpoints (default: an epoch)")
-    ] = None,
+    overrides: Overrides,
     checkpoint: opt.CheckpointOption = None,
     resume: Annotated[
         Path | None,
@@ -57,53 +38,27 @@ def train(
         ),
     ] = None,
     config: opt.ConfigOption = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of run folders (default: runs)")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option(help="Run folder is DATE-NAME (default: the model's name)")
-    ] = None,
     as_json: opt.JsonLinesOption = False,
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Train on the device: compile, build, start, evaluate, train, evaluate."""
-    if steps is not None and epochs is not None:
-        raise typer.BadParameter("--steps and --epochs exclude each other")
-    asked: dict[str, Section] = {
-        "model": model,
-        "data": {"file": data, "calibration": calibration},
-        "device": {
-            "board": board,
-            "flash": flash,
-            "flash_file": flash_file,
-            "key_file": key,
-            "allow_export": allow_export,
-        },
-        "training": {
-            "steps": steps,
-            "epochs": epochs,
-            "learning_rate": learning_rate,
-            "learning_rate_schedule": schedule,
-            "warmup_steps": warmup_steps,
-            "learning_rate_step_every": step_every,
-            "learning_rate_step_factor": step_factor,
-            "seed": seed,
-            "checkpoint_every_steps": checkpoint_every,
-        },
-        "output": {"directory": output, "name": run_name},
-    }
-    link: Section = {"port": port, "reconnect_s": reconnect_s}
     recorded = None
     if resume is None:
-        settings = load_config(config, {**asked, "device": {**asked["device"], **link}})
+        settings = load_config(config, overrides)
     else:
-        given = [value for section in asked.values() for value in section.values()]
-        if any(value is not None for value in (*given, config, checkpoint)):
+        given = {
+            f"{section}.{key}": value
+            for section, values in overrides.items()
+            for key, value in values.items()
+            if value is not None
+        }
+        if given.keys() - _ALLOWED_WITH_RESUME or config is not None or checkpoint is not None:
             raise typer.BadParameter(
-                f"--resume keeps the settings of its run; beside it go only {_ALLOWED_WITH_RESUME}"
+                "--resume keeps the settings of its run; beside it go only --port, --reconnect-s, "
+                "--json and --build-dir"
             )
         recorded = load_recorded_run(resume)
-        settings = _on_the_same_board(recorded, port, reconnect_s)
+        settings = _on_the_same_board(recorded, overrides["device"])
     console = text_console(as_json)
     lines = JsonLines(sys.stdout) if as_json else None
     prepared = prepare(settings, build_dir, console.print)
@@ -139,9 +94,7 @@ def train(
     console.print(f"Results are in {result.folder}")
 
 
-def _on_the_same_board(
-    recorded: RecordedRun, port: str | None, reconnect_s: float | None
-) -> Config:
+def _on_the_same_board(recorded: RecordedRun, link: Mapping[str, object]) -> Config:
     """Returns the settings of the run, with another way to its board where one is given.
 
     Raises:
@@ -149,12 +102,8 @@ def _on_the_same_board(
     """
     before = recorded.config.device
     board = target_board(before, connect=False)
-    if port is not None and board is not None and board.run != "serial":
+    if link["port"] is not None and board is not None and board.run != "serial":
         raise UserError(f"{recorded.path}: its board {board.name} is simulated; leave out --port")
-    device = replace(
-        before,
-        port=port if port is not None else before.port,
-        reconnect_s=reconnect_s if reconnect_s is not None else before.reconnect_s,
-        flash=False,  # which would end the very run that goes on
-    )
-    return replace(recorded.config, device=device)
+    given: dict[str, Any] = {key: value for key, value in link.items() if value is not None}
+    # Never flashed, which would end the very run that goes on.
+    return replace(recorded.config, device=replace(before, flash=False, **given))

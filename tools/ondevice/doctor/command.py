@@ -9,20 +9,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ondevice import options as opt
 from ondevice.boards import Board, load_board
+from ondevice.config import Overrides, load_config
 from ondevice.doctor.check import Check
 from ondevice.doctor.packages import check_python
 from ondevice.doctor.programs import check_programs
 from ondevice.doctor.real_board import check_access, check_boards, check_flashing
 from ondevice.doctor.self_test import run_self_test
+from ondevice.options import with_settings
 from ondevice.ports import list_ports
 from ondevice.target import DEFAULT_BOARD
 from ondevice.terminal import text_console
 
 
+@with_settings("device.board")
 def doctor(
-    board: opt.BoardOption = None,
+    overrides: Overrides,
     run: Annotated[
         bool,
         typer.Option(
@@ -33,6 +35,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Check everything that a board needs; exit code 1 if something of it is missing."""
+    board = load_config(None, overrides).device.board
     target = load_board(board if board is not None else DEFAULT_BOARD)
     checks = all_checks(target)
     if run:

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from ondevice import options as opt
-from ondevice.config import load_config
+from ondevice.config import Overrides, load_config
 from ondevice.errors import UserError
 from ondevice.interrupt import StopOnInterrupt
 from ondevice.json_lines import JsonLines
 from ondevice.link.device import Device
 from ondevice.memory_report import check_report_name
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_settings
 from ondevice.profile.estimated import check_board, run_estimated
 from ondevice.profile.measure import Measurement, measure, no_counter
 from ondevice.profile.picture import write_chart
@@ -26,18 +26,18 @@ from ondevice.terminal import text_console
 TEXT_WIDTH = 120  # columns where there is no terminal
 
 
-@with_model_options
+@with_settings(
+    *INPUT,
+    "device.board",
+    "device.port",
+    "device.key_file",
+    "device.flash",
+    "training.learning_rate",
+    "training.seed",
+)
 def profile(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    key: opt.KeyOption = None,
-    flash: opt.FlashOption = None,
+    overrides: Overrides,
     steps: Annotated[int, typer.Option(min=1, help="Training steps to average over")] = 3,
-    learning_rate: opt.LearningRateOption = None,
-    seed: opt.SeedOption = None,
     group: Annotated[Group, typer.Option(help="What a row is")] = "op",
     report: Annotated[
         Path | None, typer.Option(help="Draw a bar chart: FILE.html or FILE.svg")
@@ -53,15 +53,7 @@ def profile(
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Show where a training step's instructions (simulated) or cycles (real board) go."""
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "port": port, "flash": flash, "key_file": key},
-            "training": {"learning_rate": learning_rate, "seed": seed},
-        },
-    )
+    settings = load_config(config, overrides)
     if report is not None:
         check_report_name(report)
     target = target_board(settings.device)

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 
 from ondevice import options as opt
-from ondevice.config import Config, load_config
+from ondevice.config import Config, Overrides, load_config
 from ondevice.data import Dataset, load_dataset, make_dataset
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_settings
 from ondevice.search.bench import Protocol, SearchInterrupted
 from ondevice.search.display import SearchDisplay
 from ondevice.search.events import SearchEvent, search_record
@@ -26,9 +26,16 @@ from ondevice.terminal import text_console
 LEARNING_RATES = (0.003, 0.01, 0.03)
 
 
-@with_model_options
+@with_settings(
+    *INPUT,
+    "device.board",
+    "training.steps",
+    "training.epochs",
+    "training.seed",
+    without=("data.file",),
+)
 def search(
-    model: Section,
+    overrides: Overrides,
     ram: Annotated[
         str, typer.Option(help="RAM of the model's buffers and the stack: 96K, 96KB or 98304")
     ],
@@ -43,10 +50,6 @@ def search(
             "averaged (default: the demo's five unseen wearers)",
         ),
     ] = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    steps: opt.StepsOption = None,
-    epochs: opt.EpochsOption = None,
     learning_rate: Annotated[
         list[float] | None,
         typer.Option(
@@ -57,7 +60,6 @@ def search(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Training runs to average over")] = 2,
-    seed: opt.SeedOption = None,
     finalists: Annotated[
         int, typer.Option(min=1, help="Budgets, --ram and smaller ones, whose best is trained")
     ] = 3,
@@ -76,18 +78,9 @@ def search(
     Trains with the device's code on the host. Stopped by Ctrl-C, the same command goes on where it
     was.
     """
-    if steps is not None and epochs is not None:
-        raise typer.BadParameter("--steps and --epochs exclude each other")
     limits = Limits(parse_bytes(ram), None if macs is None else parse_macs(macs))
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data[0] if data else None, "calibration": calibration},
-            "device": {"board": board},
-            "training": {"steps": steps, "epochs": epochs, "seed": seed},
-        },
-    )
+    first_file = {"file": data[0] if data else None}
+    settings = load_config(config, {**overrides, "data": {**overrides["data"], **first_file}})
     sources = load_sources(settings)
     rates = tuple(sorted(set(learning_rate))) if learning_rate else LEARNING_RATES
     first = settings.training.seed

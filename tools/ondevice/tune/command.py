@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ondevice import options as opt
-from ondevice.config import load_config
+from ondevice.config import Overrides, load_config
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_settings
 from ondevice.sources import load_sources
 from ondevice.target import target_board
 from ondevice.terminal import text_console
@@ -22,14 +22,9 @@ TEXT_WIDTH = 140  # columns where there is no terminal
 TrackerOption = Annotated[str, typer.Option("--tracker", help="HOST:PORT of TVM's RPC tracker")]
 
 
-@with_model_options
+@with_settings(*INPUT, "device.board", "device.port", "training.seed")
 def tune(
-    model: Section,
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    seed: opt.SeedOption = None,
+    overrides: Overrides,
     trials: Annotated[int, typer.Option(min=1, help="Tiles to measure of each workload")] = 24,
     random: Annotated[
         bool, typer.Option("--random", help="Search at random, without the cost model.")
@@ -57,16 +52,8 @@ def tune(
     Counts instructions in QEMU, or cycles on the board of --board and --port. Stopped by Ctrl-C or
     killed, the same command goes on where it was.
     """
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {"board": board, "port": port},
-            "training": {"seed": seed},
-        },
-    )
-    if tracker is not None and board is not None:
+    settings = load_config(config, overrides)
+    if tracker is not None and overrides["device"]["board"] is not None:
         raise typer.BadParameter("--tracker and --board exclude each other")
     target = target_board(settings.device)
     sources = load_sources(settings)
