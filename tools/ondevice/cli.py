@@ -20,6 +20,7 @@ from ondevice.errors import UserError
 from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.key import load_key, new_key
+from ondevice.live.predict_command import predict
 from ondevice.live.record_command import record
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.options import INPUT, with_settings
@@ -322,6 +323,14 @@ app.command(
     "  ondevice record serial:/dev/ttyUSB0@115200 -o moves --labels walking,idle\n\n"
     "  ondevice record serial:/dev/ttyUSB0 -o moves --label walking --duration-s 30"
 )(record)
+
+
+app.command(
+    epilog="Examples:\n\n"
+    "  ondevice predict --source serial:/dev/ttyUSB0 --checkpoint "
+    "runs/20260101-120000-net/checkpoint.npz\n\n"
+    "  ondevice predict --source file:walk.csv --fast --model net.onnx --data moves --json"
+)(predict)
 
 
 if __name__ == "__main__":

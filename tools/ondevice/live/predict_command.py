@@ -1,0 +1,177 @@
+"""The verb `ondevice predict`."""
+
+import json
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ondevice import options as opt
+from ondevice.checkpoint import check_checkpoint, load_checkpoint
+from ondevice.config import load_config
+from ondevice.errors import UserError
+from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
+from ondevice.live.background import BackgroundSource
+from ondevice.live.open import Medium, Wishes, kind_of, open_live
+from ondevice.live.predict_screen import (
+    answer_record,
+    answer_screen,
+    answer_words,
+    tally_record,
+    tally_words,
+)
+from ondevice.live.predict_session import Answered, RateGuard, predict_stream
+from ondevice.live.predictor import Predictor
+from ondevice.live.source import LiveSource, notes_of
+from ondevice.live.windows import Windows, channel_order
+from ondevice.model_options import Section, with_model_options
+from ondevice.preprocessing import Preprocessing, from_manifest
+from ondevice.session import Prepared, prepare, restore
+from ondevice.target import open_target
+from ondevice.terminal import text_console
+from ondevice.training_device import check_firmware
+
+
+@with_model_options
+def predict(
+    model: Section,
+    source: Annotated[
+        str,
+        typer.Option(help="serial:PORT@BAUD, stdin, camera:0, microphone, board:PORT or file:FILE"),
+    ],
+    data: opt.DataOption = None,
+    calibration: opt.CalibrationOption = None,
+    board: opt.BoardOption = None,
+    port: opt.PortOption = None,
+    flash: opt.FlashOption = None,
+    flash_file: opt.FlashFileOption = None,
+    key: opt.KeyOption = None,
+    allow_export: opt.AllowExportOption = None,
+    checkpoint: opt.CheckpointOption = None,
+    config: opt.ConfigOption = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples from one window to the next; a window's length: they do not overlap "
+            "(default: as in training)",
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after one prediction.")] = False,
+    any_rate: Annotated[
+        bool, typer.Option("--any-rate", help="Only warn of a rate that is not the model's.")
+    ] = False,
+    rate_hz: Annotated[
+        float | None, typer.Option(min=0.001, help="The source's rate, if it is not to be measured")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Read a file without waiting.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a screen.")] = False,
+    as_json: opt.JsonLinesOption = False,
+    build_dir: opt.BuildDirOption = Path("build"),
+) -> None:
+    """Show live what the model on the device says of a sensor's data.
+
+    A run's checkpoint brings the settings of its run, unless --config says otherwise.
+    """
+    if config is None and checkpoint is not None and (checkpoint.parent / "config.toml").is_file():
+        config = checkpoint.parent / "config.toml"
+    settings = load_config(
+        config,
+        {
+            "model": model,
+            "data": {"file": data, "calibration": calibration},
+            "device": {
+                "board": board,
+                "port": port,
+                "flash": flash,
+                "flash_file": flash_file,
+                "key_file": key,
+                "allow_export": allow_export,
+            },
+        },
+    )
+    kind, _ = kind_of(source)
+    console = text_console(as_json)
+    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
+    manifest = prepared.model.manifest
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, load_checkpoint(checkpoint), manifest)
+    preprocessing = _preprocessing(manifest, kind.medium)
+    with ExitStack() as stack:
+        live: LiveSource = open_live(source, Wishes(rate_hz, fast))
+        follows = kind.is_live and not fast
+        live = stack.enter_context(closing(BackgroundSource(live) if follows else live))
+        order, note = channel_order(live.channels, preprocessing.channels, source)
+        if note:
+            console.print(f"warning: {note}")
+        guard = RateGuard(
+            preprocessing.rate_hz if kind.medium != "picture" else None,
+            live.rate_hz or rate_hz,
+            source,
+            warn=console.print if any_rate else None,
+        )
+        target = open_target(settings.device, prepared.board, prepared.model, build_dir, True)
+        device = stack.enter_context(target.device)
+        check_firmware(device, manifest)
+        if checkpoint is not None:
+            restore(device, checkpoint, prepared.model)
+        predictor = Predictor(device, manifest, preprocessing, _class_names(prepared))
+        shown = [live.channels[index] for index in order]
+        show = _display(stack, as_json, plain, predictor.names, tuple(shown), source)
+        stop = stack.enter_context(StopOnInterrupt())
+        tally = predict_stream(
+            live, order, _windows(preprocessing, stride), predictor, guard, show,
+            stop.requested, newest_only=follows, once=once,
+        )  # fmt: skip
+        notes = notes_of(live)
+    for line in (*notes, tally_words(tally)):
+        console.print(line)
+    if as_json:
+        print(json.dumps(tally_record(tally)), flush=True)
+    if stop.requested():
+        raise typer.Exit(EXIT_CODE)
+
+
+def _preprocessing(manifest: dict[str, Any], medium: Medium) -> Preprocessing:
+    """What the model was trained behind; without any, each row of the source is a sample."""
+    table = manifest.get("preprocessing")
+    return from_manifest(table) if table is not None else Preprocessing(layout="channels_last")
+
+
+def _class_names(prepared: Prepared) -> tuple[str, ...]:
+    names = prepared.sources.data.class_names
+    return names if len(names) <= int(prepared.model.manifest["output"]["count"]) else ()
+
+
+def _windows(preprocessing: Preprocessing, stride: int | None) -> Windows | None:
+    length = preprocessing.window_samples
+    if length is None:
+        if stride is not None:
+            raise UserError("--stride: the model was trained without [window], so there is none")
+        return None
+    return Windows(length, stride or preprocessing.stride_samples or length)
+
+
+def _display(
+    stack: ExitStack,
+    as_json: bool,
+    plain: bool,
+    names: tuple[str, ...],
+    channels: tuple[str, ...],
+    source: str,
+) -> Any:
+    """Returns what takes each answer."""
+    if as_json:
+        return lambda answer: print(json.dumps(answer_record(answer)), flush=True)
+    console = text_console(stderr=False)
+    if plain or not console.is_terminal:
+        return lambda answer: console.print(f"window {answer.window}: {answer_words(answer)}")
+    from rich.live import Live
+
+    screen = stack.enter_context(Live(console=console, auto_refresh=False))
+
+    def show(answer: Answered) -> None:
+        screen.update(answer_screen(answer, names, channels, source), refresh=True)
+
+    return show
