@@ -9,7 +9,7 @@ import typer
 
 from ondevice import options as opt
 from ondevice.checkpoint import check_checkpoint, load_checkpoint
-from ondevice.config import load_config
+from ondevice.config import Overrides, load_config
 from ondevice.errors import UserError
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.live.background import BackgroundSource
@@ -25,7 +25,7 @@ from ondevice.live.predict_session import Answered, RateGuard, predict_stream
 from ondevice.live.predictor import Predictor
 from ondevice.live.source import LiveSource, notes_of
 from ondevice.live.windows import Windows, channel_order
-from ondevice.model_options import Section, with_model_options
+from ondevice.options import INPUT, with_settings
 from ondevice.preprocessing import Preprocessing, from_manifest
 from ondevice.session import Prepared, prepare, restore
 from ondevice.target import open_target
@@ -33,21 +33,13 @@ from ondevice.terminal import text_console
 from ondevice.training_device import check_firmware
 
 
-@with_model_options
+@with_settings(*INPUT, "device", without=["device.reconnect_s"])
 def predict(
-    model: Section,
+    overrides: Overrides,
     source: Annotated[
         str,
         typer.Option(help="serial:PORT@BAUD, stdin, camera:0, microphone, board:PORT or file:FILE"),
     ],
-    data: opt.DataOption = None,
-    calibration: opt.CalibrationOption = None,
-    board: opt.BoardOption = None,
-    port: opt.PortOption = None,
-    flash: opt.FlashOption = None,
-    flash_file: opt.FlashFileOption = None,
-    key: opt.KeyOption = None,
-    allow_export: opt.AllowExportOption = None,
     checkpoint: opt.CheckpointOption = None,
     config: opt.ConfigOption = None,
     stride: Annotated[
@@ -76,21 +68,7 @@ def predict(
     """
     if config is None and checkpoint is not None and (checkpoint.parent / "config.toml").is_file():
         config = checkpoint.parent / "config.toml"
-    settings = load_config(
-        config,
-        {
-            "model": model,
-            "data": {"file": data, "calibration": calibration},
-            "device": {
-                "board": board,
-                "port": port,
-                "flash": flash,
-                "flash_file": flash_file,
-                "key_file": key,
-                "allow_export": allow_export,
-            },
-        },
-    )
+    settings = load_config(config, overrides)
     kind, _ = kind_of(source)
     console = text_console(as_json)
     prepared = prepare(settings, build_dir, text_console(stderr=True).print)
