@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from fake_arduino import FakeArduino
 from ondevice.errors import UserError
 from ondevice.live.background import BackgroundSource
 from ondevice.live.open import KINDS, Wishes, open_live
@@ -355,6 +356,17 @@ def test_a_background_source_passes_on_chunks_the_end_and_errors() -> None:
         source.read(0)
     source.close()
     assert inner.closed
+
+
+def test_a_serial_port_is_read_by_one_program_and_its_end_is_told() -> None:
+    with FakeArduino() as arduino:
+        source = open_live(f"serial:{arduino.port}@9600")
+        assert source.channels == ("ax", "ay")
+        with pytest.raises(UserError, match=f"{arduino.port} is in use by another program"):
+            open_live(f"serial:{arduino.port}")
+    with pytest.raises(UserError, match=f"{arduino.port} went away in the middle"):
+        all_of(source)  # first what had come before
+    source.close()
 
 
 @pytest.mark.parametrize("label", ["", ".hidden", "a/b", "train", "-x", " x", "x\n"])

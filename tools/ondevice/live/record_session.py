@@ -72,6 +72,7 @@ class RecordSession:
         self._should_stop = should_stop
         self._clock = clock
         self._recent: deque[NDArray[np.float32]] = deque()
+        self._remembered = 0  # samples in it
         self._samples = 0
         self._rate = "measuring ..."
         self._rated_s = float("-inf")
@@ -177,8 +178,9 @@ class RecordSession:
             values = values.mean(axis=(1, 2))
         self._samples += len(values)
         self._recent.append(values)
-        while sum(map(len, self._recent)) - len(self._recent[0]) >= HISTORY:
-            self._recent.popleft()
+        self._remembered += len(values)
+        while self._remembered - len(self._recent[0]) >= HISTORY:
+            self._remembered -= len(self._recent.popleft())
 
     def _settle(self) -> None:
         """Ends the take; reads on for a while where the rate is not known yet."""

@@ -24,12 +24,9 @@ class _Take:
     label: str
     begun: datetime
     begun_s: float | None
+    samples: int = 0
     chunks: list[Chunk] = field(default_factory=list)
     meter: RateMeter = field(default_factory=RateMeter)
-
-    @property
-    def samples(self) -> int:
-        return sum(len(chunk.values) for chunk in self.chunks)
 
     def seconds(self, rate_hz: float | None) -> float:
         """How long it is, by the rate where it is known, else by the clocks."""
@@ -130,6 +127,7 @@ class Recorder:
         self.meter.add(len(chunk.values), chunk.t_s, device)
         if self._take is not None:
             self._take.chunks.append(chunk)
+            self._take.samples += len(chunk.values)
             self._take.meter.add(len(chunk.values), chunk.t_s, device)
         self._last_s = chunk.t_s
         if self._waiting:
