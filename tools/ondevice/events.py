@@ -1,7 +1,7 @@
 """What happens in a training run, as frozen facts; display, files and JSON are made from these."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from ondevice.link.messages import Counters
@@ -21,6 +21,9 @@ class Started:
             or "" where the device counts neither.
         run: The run's id, 16 hexadecimal digits; the board keeps it with the position.
         planned_ram_bytes: All of the model's RAM, as the compiler planned it.
+        class_names: Of the data; empty where it has none.
+        stack_bytes: Reserved by the board; 0: unknown, or without a limit (host).
+        session_bytes: RAM of the runtime's session, likewise.
     """
 
     model_id: str
@@ -36,6 +39,9 @@ class Started:
     counter: str
     planned_ram_bytes: int
     run: str = ""
+    class_names: tuple[str, ...] = ()
+    stack_bytes: int = 0
+    session_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,7 @@ class Telemetry:
         corrupt_frames: Likewise.
         bytes_out: Likewise.
         bytes_in: Likewise.
+        elapsed_s: Since this process began with the run.
     """
 
     step: int
@@ -185,6 +192,7 @@ class Telemetry:
     corrupt_frames: int
     bytes_out: int
     bytes_in: int
+    elapsed_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -242,3 +250,28 @@ def event_record(event: Event) -> dict[str, Any] | None:
     if isinstance(event, ParametersRead):
         return None
     return {"event": _NAMES[type(event)], **asdict(event)}
+
+
+_KINDS = {name: kind for kind, name in _NAMES.items()}
+
+
+def event_of_record(record: dict[str, Any]) -> Event:
+    """Returns the event that `event_record` made a record of; keys of newer versions are left out.
+
+    Raises:
+        ValueError: It is no event, or lacks a key.
+    """
+    kind = _KINDS.get(record.get("event", ""))
+    if kind is None:
+        raise ValueError(f"no event of a run: {record.get('event')!r}")
+    given = {item.name: record[item.name] for item in fields(kind) if item.name in record}
+    for name in ("class_names", "op_counts"):
+        if name in given:
+            given[name] = tuple(given[name])
+    if given.get("confusion") is not None:
+        given["confusion"] = tuple(map(tuple, given["confusion"]))
+    try:
+        event: Event = kind(**given)
+    except TypeError as error:
+        raise ValueError(f"an event {record['event']!r} lacks a key: {error}") from error
+    return event

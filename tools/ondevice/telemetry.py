@@ -1,5 +1,8 @@
 """What device and link say of themselves during a run, as `Telemetry` events."""
 
+from collections.abc import Callable
+from time import monotonic
+
 from ondevice.events import Telemetry
 from ondevice.link.messages import MemoryUsage
 from ondevice.training_device import TrainingDevice
@@ -14,9 +17,15 @@ def telemetry_interval(total_steps: int) -> int:
 
 
 class TelemetryReader:
-    """Reads telemetry; adds up the device's operator counts, which are modulo 2**32."""
+    """Reads telemetry; adds up the device's operator counts, which are modulo 2**32.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._begun_s = clock()
         self._sums: list[int] = []
         self._last: list[int] = []
 
@@ -50,4 +59,5 @@ class TelemetryReader:
             corrupt_frames=link.corrupt_frames,
             bytes_out=link.bytes_out,
             bytes_in=link.bytes_in,
+            elapsed_s=round(self._clock() - self._begun_s, 3),
         )

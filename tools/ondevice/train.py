@@ -110,6 +110,7 @@ class _Run:
         self._should_stop, self._evaluate_each_epoch = should_stop, evaluate_each_epoch
         self._begin_again = recovery.begin if recovery is not None else None
         self._samples, self._test_samples = len(data.x), len(data.x_test)
+        self._class_names = data.class_names
         self._training = pack_samples(manifest, data.x, data.y)
         self._testing = pack_samples(manifest, data.x_test, data.y_test)
         self._total = settings.total_steps(len(data.x))
@@ -375,6 +376,9 @@ class _Run:
             counter=counter_unit(self._device.info),
             planned_ram_bytes=int(manifest["memory"]["ram_bytes"]),
             run=run_name(self._run),
+            class_names=self._class_names,
+            stack_bytes=self._device.info.stack_bytes,
+            session_bytes=self._device.info.session_bytes,
         )
 
 
