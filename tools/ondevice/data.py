@@ -150,6 +150,18 @@ def check_dataset(dataset: Dataset, manifest: dict[str, Any]) -> None:
         )
 
 
+def describe_dataset(dataset: Dataset) -> str:
+    """Says in one line how many samples of which shape and class there are."""
+    shape = " x ".join(map(str, dataset.x.shape[1:]))
+    counts = f"{len(dataset.x)} training and {len(dataset.x_test)} held-out samples of {shape}"
+    if dataset.y.dtype != np.int64:
+        return f"Data: {counts} from {dataset.source}"
+    numbers = np.bincount(dataset.y)
+    names = dataset.class_names or tuple(map(str, range(len(numbers))))
+    classes = ", ".join(f"{name} {count}" for name, count in zip(names, numbers, strict=False))
+    return f"Data: {counts} from {dataset.source} ({classes})"
+
+
 def calibration_subset(
     x: NDArray[np.float32], y: NDArray[Any], limit: int = CALIBRATION_SAMPLES
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:

@@ -29,6 +29,7 @@ class Preprocessing:
         offset: Of each channel (after features), or one for all: float32 values.
         gain: Likewise; a channel becomes (value - offset) * gain, in float32.
         audio: Features of sound; None: none.
+        class_names: What the classes are called, in order; empty where they are numbers.
     """
 
     channels: tuple[str, ...] = ()
@@ -39,6 +40,33 @@ class Preprocessing:
     offset: tuple[float, ...] = ()
     gain: tuple[float, ...] = ()
     audio: AudioSettings | None = None
+    class_names: tuple[str, ...] = ()
+
+    def sample(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Makes one sample of a window [window_samples, channels] or a picture, all the way.
+
+        Returns:
+            float32 [sample shape], as a data set's `x` holds it.
+        """
+        (sample,) = self.apply(np.asarray(raw, np.float32)[None])
+        return np.asarray(sample, np.float32)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Makes samples of what was cut already: [n, window_samples, channels] or pictures."""
+        return self.finish(self.with_features(values))
+
+    def with_features(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Computes the features of sound, where the settings ask for them.
+
+        Args:
+            values: [n, window_samples, channels], cut.
+
+        Returns:
+            float32 [n, frames, bands, 1], or `values` as they are.
+        """
+        if self.audio is None or self.audio.features == "none":
+            return values
+        raise UserError(f"audio.features = {self.audio.features!r} is not part of this version")
 
     def finish(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalises and orders axes: the last part of the way, also on the device.

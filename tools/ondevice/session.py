@@ -13,10 +13,11 @@ from ondevice.checkpoint import check_checkpoint, load_checkpoint
 from ondevice.compiled_model import ModelDirectory
 from ondevice.config import Config
 from ondevice.connection import Connection
-from ondevice.data import check_dataset
+from ondevice.data import check_dataset, describe_dataset
 from ondevice.errors import UserError
 from ondevice.evaluation import evaluate, pack_samples
 from ondevice.events import Evaluated, Event
+from ondevice.preprocessing import Preprocessing
 from ondevice.reconnect import Recovery
 from ondevice.recorded_run import RecordedRun
 from ondevice.report import summarise
@@ -57,7 +58,11 @@ class RunResult:
 
 
 def prepare(
-    config: Config, build_root: Path, say: Callable[[str], None], connect: bool = True
+    config: Config,
+    build_root: Path,
+    say: Callable[[str], None],
+    connect: bool = True,
+    preprocessing: Preprocessing | None = None,
 ) -> Prepared:
     """Loads the data, compiles the model and checks both against each other and the board.
 
@@ -66,12 +71,15 @@ def prepare(
         build_root: Where compiled models are kept.
         say: Takes lines for the person.
         connect: A real board will be opened, so its port must be given.
+        preprocessing: That a checkpoint was trained with; None: as the settings say.
 
     Raises:
         UserError: Anything of it is wrong; nothing was built or flashed.
     """
     board = target_board(config.device, connect)
-    sources = load_sources(config)
+    sources = load_sources(config, preprocessing)
+    if sources.preprocessing is not None:
+        say(describe_dataset(sources.data))
     if not sources.model.is_dir():
         say(f"Compiling {sources.model} ...")
     ram_limit = board.ram_bytes - board.stack_bytes if board and board.run != "host" else None

@@ -1,6 +1,6 @@
 """Which model, data and calibration samples a configuration means; by default, the demo's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from ondevice.compiled_model import (
     load_model_directory,
 )
 from ondevice.config import Config, ModelSettings
-from ondevice.data import Dataset, calibration_subset, check_loss, load_dataset, make_dataset
+from ondevice.data import Dataset, calibration_subset, check_loss, make_dataset
+from ondevice.datasets.formats import load_samples
 from ondevice.errors import UserError
-from ondevice.preprocessing import Preprocessing
+from ondevice.preprocessing import Preprocessing, from_manifest
 
 
 @dataclass(frozen=True)
@@ -38,37 +39,56 @@ class Sources:
     preprocessing: Preprocessing | None = None
 
 
-def load_sources(config: Config) -> Sources:
+def load_sources(config: Config, given: Preprocessing | None = None) -> Sources:
     """Loads the files that a configuration names, or the demo's.
+
+    Args:
+        config: All settings.
+        given: Preprocessing that a run was trained with; None: a compiled model's own, else what
+            the settings declare, fitted on the training data.
 
     Raises:
         UserError: A file is missing or wrong, or a model is given without data.
     """
-    if config.model.file is not None and not config.model.file.exists():
-        raise UserError(f"{config.model.file}: no such model")
+    file = config.model.file
+    if file is not None and not file.exists():
+        raise UserError(f"{file}: no such model")
+    if given is None and file is not None and file.is_dir():
+        given = compiled_preprocessing(file)
+    model = file if file is not None else demo_model()
     if config.data.file is None:
-        if config.model.file is not None and not config.model.file.is_dir():
+        if file is not None and not file.is_dir():
             raise UserError(
-                f"{config.model.file}: a model of your own needs its data: "
-                "give --data FILE.npz (keys x, y, x_test, y_test)"
+                f"{file}: a model of your own needs its data: "
+                "give --data, a file or folder as in docs/data.md"
             )
-        data = demo_dataset()
-    else:
-        data = load_dataset(config.data.file)
-        check_loss(data, config.model.loss)
-    if config.data.calibration is not None:
-        calibration = load_dataset(config.data.calibration)
-        calibration_x, calibration_y = calibration_subset(calibration.x, calibration.y)
-    elif config.data.file is None:
-        calibration_x, calibration_y = demo_calibration()
-    else:
-        calibration_x, calibration_y = calibration_subset(data.x, data.y)
-    return Sources(
-        config.model.file if config.model.file is not None else demo_model(),
-        data,
-        calibration_x,
-        calibration_y,
-    )
+        calibration = _calibration(config, given) or demo_calibration()
+        return Sources(model, demo_dataset(), *calibration, given)
+    data, preprocessing = load_samples(config.data.file, config, given)
+    check_loss(data, config.model.loss)
+    calibration = _calibration(config, preprocessing) or calibration_subset(data.x, data.y)
+    return Sources(model, data, *calibration, preprocessing)
+
+
+def compiled_preprocessing(folder: Path) -> Preprocessing | None:
+    """Reads what a compiled model, or the model of a run, makes of raw samples.
+
+    Raises:
+        UserError: There is no manifest in the folder, or it is damaged.
+    """
+    table = load_model_directory(folder).manifest.get("preprocessing")
+    return from_manifest(table) if table is not None else None
+
+
+def _calibration(
+    config: Config, given: Preprocessing | None
+) -> tuple[NDArray[np.float32], NDArray[Any]] | None:
+    """Loads the samples that set the ranges, where the settings name them."""
+    if config.data.calibration is None:
+        return None
+    alone = replace(config, data=replace(config.data, test_file=None))
+    samples, _ = load_samples(config.data.calibration, alone, given)
+    return calibration_subset(samples.x, samples.y)
 
 
 def compile_request(
