@@ -157,10 +157,13 @@ def test_a_sensor_of_another_rate_is_refused_once_its_rate_is_known() -> None:
 
 
 def test_a_slow_device_sees_the_newest_window_and_the_others_are_counted() -> None:
-    chunks = [Chunk(np.full((10, 2), value, np.float32), value / 5) for value in range(1, 6)]
-    got = answers(ScriptedSource(chunks, rate_hz=50.0), newest_only=True)
-    assert [(answer.window, answer.skipped, answer.sample) for answer in got] == [(1, 4, 50)]
-    assert got[0].recent[0, 0] == 5
+    piled_up = [Chunk(np.full((10, 2), value, np.float32), value / 5) for value in (1, 2)]
+    chunks = [Chunk(np.full((10, 2), value, np.float32), value / 5) for value in range(3, 7)]
+    source = ScriptedSource([*piled_up, None, *chunks, None], rate_hz=50.0)
+    got = answers(source, newest_only=True)
+    # What piled up while the board started is no window that it was too slow for.
+    assert [(answer.window, answer.skipped, answer.sample) for answer in got] == [(1, 3, 60)]
+    assert got[0].recent[0, 0] == 6
 
 
 def test_once_ends_after_one_window() -> None:

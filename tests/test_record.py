@@ -171,7 +171,7 @@ def test_the_devices_clock_becomes_the_column_t_s(tmp_path: Path) -> None:
 def test_lost_samples_of_a_take_are_told(tmp_path: Path) -> None:
     chunks = [chunk for index, chunk in enumerate(steady(50, 10)) if not 250 <= index < 275]
     recorder, views = run(tmp_path, ScriptedSource(chunks), {2: "1", 9: "1"})
-    assert recorder.saved[0].warnings == ("about 25 samples were lost (7.1 %)",)
+    assert recorder.saved[0].warnings == ("about 25 samples were lost (7.2 %)",)
     assert "about 25 samples were lost" in views[-1].rate
 
 

@@ -1,19 +1,21 @@
 """The verb `ondevice predict`."""
 
 import json
+import math
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ondevice import options as opt
 from ondevice.checkpoint import check_checkpoint, load_checkpoint
-from ondevice.config import Overrides, load_config
+from ondevice.compiled_model import ModelDirectory, load_model_directory
+from ondevice.config import Config, Overrides, load_config
 from ondevice.errors import UserError
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.live.background import BackgroundSource
-from ondevice.live.open import Medium, Wishes, kind_of, open_live
+from ondevice.live.open import Wishes, kind_of, open_live
 from ondevice.live.predict_screen import (
     answer_record,
     answer_screen,
@@ -27,10 +29,13 @@ from ondevice.live.source import LiveSource, notes_of
 from ondevice.live.windows import Windows, channel_order
 from ondevice.options import INPUT, with_settings
 from ondevice.preprocessing import Preprocessing, from_manifest
-from ondevice.session import Prepared, prepare, restore
-from ondevice.target import open_target
+from ondevice.session import prepare, restore
+from ondevice.target import open_target, target_board
 from ondevice.terminal import text_console
 from ondevice.training_device import check_firmware
+
+if TYPE_CHECKING:
+    from ondevice.boards import Board
 
 
 @with_settings(*INPUT, "device", without=["device.reconnect_s"])
@@ -71,15 +76,15 @@ def predict(
     settings = load_config(config, overrides)
     kind, _ = kind_of(source)
     console = text_console(as_json)
-    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
-    manifest = prepared.model.manifest
+    compiled, on_board, class_names = _prepare(settings, build_dir)
+    manifest = compiled.manifest
     if checkpoint is not None:
         check_checkpoint(checkpoint, load_checkpoint(checkpoint), manifest)
-    preprocessing = _preprocessing(manifest, kind.medium)
     with ExitStack() as stack:
         live: LiveSource = open_live(source, Wishes(rate_hz, fast))
         follows = kind.is_live and not fast
         live = stack.enter_context(closing(BackgroundSource(live) if follows else live))
+        preprocessing = _preprocessing(manifest, live.channels)
         order, note = channel_order(live.channels, preprocessing.channels, source)
         if note:
             console.print(f"warning: {note}")
@@ -89,12 +94,12 @@ def predict(
             source,
             warn=console.print if any_rate else None,
         )
-        target = open_target(settings.device, prepared.board, prepared.model, build_dir, True)
+        target = open_target(settings.device, on_board, compiled, build_dir, True)
         device = stack.enter_context(target.device)
         check_firmware(device, manifest)
         if checkpoint is not None:
-            restore(device, checkpoint, prepared.model)
-        predictor = Predictor(device, manifest, preprocessing, _class_names(prepared))
+            restore(device, checkpoint, compiled)
+        predictor = Predictor(device, manifest, preprocessing, class_names)
         shown = [live.channels[index] for index in order]
         show = _display(stack, as_json, plain, predictor.names, tuple(shown), source)
         stop = stack.enter_context(StopOnInterrupt())
@@ -111,15 +116,36 @@ def predict(
         raise typer.Exit(EXIT_CODE)
 
 
-def _preprocessing(manifest: dict[str, Any], medium: Medium) -> Preprocessing:
-    """What the model was trained behind; without any, each row of the source is a sample."""
-    table = manifest.get("preprocessing")
-    return from_manifest(table) if table is not None else Preprocessing(layout="channels_last")
-
-
-def _class_names(prepared: Prepared) -> tuple[str, ...]:
+def _prepare(
+    settings: Config, build_dir: Path
+) -> tuple[ModelDirectory, "Board | None", tuple[str, ...]]:
+    """The model, its board, and names of its classes; a compiled model needs no data."""
+    file = settings.model.file
+    if file is not None and file.is_dir() and settings.data.file is None:
+        return load_model_directory(file), target_board(settings.device), ()
+    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
     names = prepared.sources.data.class_names
-    return names if len(names) <= int(prepared.model.manifest["output"]["count"]) else ()
+    count = int(prepared.model.manifest["output"]["count"])
+    return prepared.model, prepared.board, names if len(names) <= count else ()
+
+
+def _preprocessing(manifest: dict[str, Any], channels: tuple[str, ...]) -> Preprocessing:
+    """What the model was trained behind; without any, a row of the source may be a sample.
+
+    Raises:
+        UserError: It takes more than a row, and nobody said how a stream becomes that.
+    """
+    table = manifest.get("preprocessing")
+    if table is not None:
+        return from_manifest(table)
+    shape = [int(size) for size in manifest["input"]["source_shape"][1:]]
+    if math.prod(shape) != len(channels):
+        raise UserError(
+            f"the model takes {shape} and its data were given cut already, so nothing says how "
+            "samples of a sensor become that; train it on recordings, with [window] in the "
+            "configuration: see docs/record.md"
+        )
+    return Preprocessing(layout="channels_last")
 
 
 def _windows(preprocessing: Preprocessing, stride: int | None) -> Windows | None:

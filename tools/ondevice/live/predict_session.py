@@ -141,6 +141,12 @@ def predict_stream(
         UserError: The source or the link failed, or the rate is not the model's.
     """
     tally = Tally()
+    if newest_only:  # what came while the board was being started
+        for chunk in _arrived(source, everything=True):
+            guard.add(chunk)
+            tally.samples += len(chunk.values)
+            if windows is not None:
+                windows.push(chunk.values[..., order])
     while not should_stop():
         try:
             chunks = _arrived(source, newest_only)

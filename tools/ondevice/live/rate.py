@@ -18,7 +18,9 @@ FEWEST_SECONDS = 1.0
 LARGEST_UNCERTAINTY = 0.02  # of the rate; above, it is not known yet
 DRIFT = 0.02  # from the first half to the second
 
-_SIDE = 8  # points on either side of a step
+_BIN_S = 0.02  # of arrivals in such a time, the least late one counts
+_LONGEST_POLL_S = 0.02  # of a bus or driver: FTDI's latency timer has 16 ms
+_SIDE = 8  # bins on either side of a step
 _MOST_GAPS = 50
 _HUBER = 1.345  # residuals beyond so many standard deviations count less
 
@@ -31,7 +33,7 @@ class Rate:
         rate_hz: Samples a second.
         uncertainty_hz: Half the width of an interval of about 95 %.
         duration_s: It was measured over.
-        samples: That arrived meanwhile.
+        samples: That arrived in that time.
         lost: That evidently did not arrive.
         drift: Relative change from the first half to the second; 0 where it is not significant.
         basis: "arrival" times, or the "device" clock.
@@ -123,20 +125,34 @@ class RateMeter:
         index, t_s = np.array(self._points, np.float64).T
         if t_s[-1] <= t_s[0] or index[-1] <= index[0]:
             return None
-        index, lost = _without_gaps(index, t_s)
+        grain_s, least_step_s = self._grain(t_s)
+        index, lost, gaps = _without_gaps(index, t_s, least_step_s)
         period, error = _line(index, t_s)
         if period <= 0:
             return None
         rate = 1 / period
+        # How many were lost is known to about half a sample a gap, if arrivals tell it.
+        of_gaps = gaps**0.5 / 2 / (index[-1] - index[0]) if self._basis == "arrival" else 0.0
+        duration_s = float(t_s[-1] - t_s[0])
+        # Arrivals that creep through the polls of a bus look like another rate for a while.
+        of_grain = 0.5 * grain_s / duration_s
         return Rate(
             rate_hz=rate,
-            uncertainty_hz=2 * error / period * rate,
-            duration_s=float(t_s[-1] - t_s[0]),
-            samples=self._samples,
+            uncertainty_hz=float(np.hypot(2 * error / period, of_gaps) + of_grain) * rate,
+            duration_s=duration_s,
+            samples=int(self._points[-1][0] - self._points[0][0]),
             lost=lost,
-            drift=_drift(index, t_s),
+            drift=_drift(index, t_s, 4 * of_grain),
             basis=self._basis,
         )
+
+    def _grain(self, t_s: NDArray[np.float64]) -> tuple[float, float]:
+        """How coarse times are, and the least step that lost samples must make to be believed."""
+        if self._basis == "device":
+            whole_ms = bool(np.all(np.abs(t_s * 1e3 - np.rint(t_s * 1e3)) < 1e-6))
+            return (1e-3 if whole_ms else 1e-6), 0.0
+        apart_s = float(np.median(np.diff(t_s))) / self._keep_every
+        return min(apart_s, _LONGEST_POLL_S), 1.5 * apart_s
 
 
 def _line(index: NDArray[np.float64], t_s: NDArray[np.float64]) -> tuple[float, float]:
@@ -161,7 +177,7 @@ def _line(index: NDArray[np.float64], t_s: NDArray[np.float64]) -> tuple[float, 
     return slope, float(np.sqrt(variance / spread * (1 + alike) / (1 - alike)))
 
 
-def _drift(index: NDArray[np.float64], t_s: NDArray[np.float64]) -> float:
+def _drift(index: NDArray[np.float64], t_s: NDArray[np.float64], least: float) -> float:
     half = len(index) // 2
     if half < FEWEST_POINTS:
         return 0.0
@@ -169,39 +185,58 @@ def _drift(index: NDArray[np.float64], t_s: NDArray[np.float64]) -> float:
         _line(index[part], t_s[part]) for part in (slice(0, half), slice(half, None))
     )
     change = first / second - 1 if second > 0 else 0.0  # of the rate
-    certain = abs(change) > 3 * float(np.hypot(error1, error2)) / max(first, 1e-300)
+    certain = abs(change) > 3 * float(np.hypot(error1, error2)) / max(first, 1e-300) + least
     return float(change) if certain else 0.0
 
 
 def _without_gaps(
-    index: NDArray[np.float64], t_s: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], int]:
-    """Counts lost samples into the index; returns it and how many they were."""
-    if len(index) < 4 * _SIDE:
-        return index, 0
-    index, lost = index.copy(), 0
+    index: NDArray[np.float64], t_s: NDArray[np.float64], least_step_s: float
+) -> tuple[NDArray[np.float64], int, int]:
+    """Counts lost samples into the index; returns it, how many they were, and in how many gaps."""
+    starts = np.flatnonzero(np.diff(np.floor((t_s - t_s[0]) / _BIN_S), prepend=-1.0))
+    if len(starts) < 4 * _SIDE:
+        return index, 0, 0
+    index, lost, gaps = index.copy(), 0, 0
     blocks = np.linspace(0, len(index) - 1, min(len(index) // _SIDE, 64) + 1).astype(int)
     period = float(np.median(np.diff(t_s[blocks]) / np.diff(index[blocks])))
     for _ in range(_MOST_GAPS):
-        steps = _steps(t_s - period * index)
+        delay = t_s - period * index
+        steps = _steps(np.minimum.reduceat(delay, starts))
         at = int(np.argmax(steps))
         missing = round(float(steps[at]) / period)
         noise = _spread(steps)
-        if missing < 1 or steps[at] < 8 * noise or steps[at] < 0.7 * period:
+        if missing < 1 or steps[at] < 8 * noise or steps[at] < max(0.7 * period, least_step_s):
             break
-        index[at + _SIDE :] += missing
-        lost += missing
-    return index, lost
+        first = int(starts[at])
+        last = int(starts[at + 2 * _SIDE]) if at + 2 * _SIDE < len(starts) else len(index)
+        index[first + _place(delay[first:last], float(steps[at])) :] += missing
+        lost, gaps = lost + missing, gaps + 1
+    return index, lost, gaps
+
+
+def _place(delay: NDArray[np.float64], step: float) -> int:
+    """The first sample behind a step: those before are near its foot, the others near its top.
+
+    Args:
+        delay: [n], with the step about in the middle.
+        step: Its height.
+    """
+    low = float(np.median(delay[: len(delay) // 4 + 1]))
+    far_before = np.concatenate([[0.0], np.cumsum(np.abs(delay - low))])
+    far_behind = np.cumsum(np.abs(delay - low - step)[::-1])[::-1]
+    return int(np.argmin(far_before + np.concatenate([far_behind, [0.0]])))
 
 
 def _steps(delay: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much later the _SIDE arrivals from each point on are than the _SIDE before, by medians.
+    """How much later the _SIDE bins from each one on are than the _SIDE before, by medians.
 
-    The median passes over a stall of the host: late for a moment, then no more.
+    The median passes over a stall of the host: late for a moment, then no more. All of it is
+    relative to the usual step, since the period is not known exactly yet.
     """
     windows = np.lib.stride_tricks.sliding_window_view(delay, _SIDE)
     medians = np.median(windows, axis=1)
-    return np.asarray(medians[_SIDE:] - medians[:-_SIDE])
+    steps = medians[_SIDE:] - medians[:-_SIDE]
+    return np.asarray(steps - np.median(steps))
 
 
 def _spread(values: NDArray[np.float64]) -> float:

@@ -60,6 +60,7 @@ def record(
     """
     chosen = _labels(labels, label, output)
     kind, _ = kind_of(source)
+    source = "stdin" if source == "-" else source
     opened = open_live(source, Wishes(rate_hz, fast))
     # A slow terminal must not delay samples; a file does not care.
     live: LiveSource = opened if fast else BackgroundSource(opened)
