@@ -2,7 +2,9 @@
 
 import json
 import struct
+from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ondevice.datasets.images import load_picture
 from ondevice.errors import UserError
+from ondevice.input_settings import ImageSettings
 from ondevice.link.messages import StepResult
+from ondevice.live.picture_size import picture_fit
 from ondevice.live.predict_screen import (
     answer_record,
     answer_screen,
@@ -21,6 +26,7 @@ from ondevice.live.predict_screen import (
 )
 from ondevice.live.predict_session import Answered, RateGuard, predict_stream
 from ondevice.live.predictor import Prediction, Predictor, probabilities
+from ondevice.live.recorded_set import RecordedSet, TakeData
 from ondevice.live.source import Chunk, LiveSource
 from ondevice.live.windows import Windows, channel_order
 from ondevice.preprocessing import Preprocessing, cut_windows
@@ -164,6 +170,20 @@ def test_a_slow_device_sees_the_newest_window_and_the_others_are_counted() -> No
     # What piled up while the board started is no window that it was too slow for.
     assert [(answer.window, answer.skipped, answer.sample) for answer in got] == [(1, 3, 60)]
     assert got[0].recent[0, 0] == 6
+
+
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
+@pytest.mark.parametrize("crop", ["centre", "pad", "stretch"])
+def test_a_cameras_picture_becomes_what_its_recorded_file_is_read_as(
+    tmp_path: Path, colour: str, crop: str
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.float32) / 255
+    data_set = RecordedSet(tmp_path, "picture", ("red", "green", "blue"), "camera:0")
+    path = data_set.add("cat", TakeData(picture, None, datetime(2026, 11, 26)), None)
+    settings = ImageSettings(crop=crop, colour=colour)
+    read = load_picture(path, settings, (16, 12))
+    for layout, shape in (("channels_first", (3, 16, 12)), ("channels_last", (16, 12, 3))):
+        np.testing.assert_array_equal(picture_fit(settings, shape, layout)(picture), read)
 
 
 def test_once_ends_after_one_window() -> None:

@@ -16,6 +16,7 @@ from ondevice.errors import UserError
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.live.background import BackgroundSource
 from ondevice.live.open import Wishes, kind_of, open_live
+from ondevice.live.picture_size import as_it_is, picture_fit
 from ondevice.live.predict_screen import (
     answer_record,
     answer_screen,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ondevice.boards import Board
 
 
-@with_settings(*INPUT, "device", without=["device.reconnect_s"])
+@with_settings(*INPUT, "device", without=["device.reconnect_s", "window.stride"])
 def predict(
     overrides: Overrides,
     source: Annotated[
@@ -85,21 +86,23 @@ def predict(
         follows = kind.is_live and not fast
         live = stack.enter_context(closing(BackgroundSource(live) if follows else live))
         preprocessing = _preprocessing(manifest, live.channels)
-        order, note = channel_order(live.channels, preprocessing.channels, source)
+        pictures = kind.medium == "picture"
+        wanted = () if pictures else preprocessing.channels  # a grey one is made of three colours
+        order, note = channel_order(live.channels, wanted, source)
         if note:
             console.print(f"warning: {note}")
-        guard = RateGuard(
-            preprocessing.rate_hz if kind.medium != "picture" else None,
-            live.rate_hz or rate_hz,
-            source,
-            warn=console.print if any_rate else None,
-        )
+        trained_hz = None if pictures else preprocessing.rate_hz
+        warn = console.print if any_rate else None
+        guard = RateGuard(trained_hz, live.rate_hz or rate_hz, source, warn)
         target = open_target(settings.device, on_board, compiled, build_dir, True)
         device = stack.enter_context(target.device)
         check_firmware(device, manifest)
         if checkpoint is not None:
             restore(device, checkpoint, compiled)
-        predictor = Predictor(device, manifest, preprocessing, class_names)
+        names = preprocessing.class_names or class_names
+        shape = tuple(manifest["input"]["source_shape"][1:])
+        fit = picture_fit(settings.image, shape, preprocessing.layout) if pictures else as_it_is
+        predictor = Predictor(device, manifest, preprocessing, names, fit)
         shown = [live.channels[index] for index in order]
         show = _display(stack, as_json, plain, predictor.names, tuple(shown), source)
         stop = stack.enter_context(StopOnInterrupt())

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ondevice.errors import UserError
 from ondevice.link.messages import StepResult
+from ondevice.live.picture_size import Fit, as_it_is
 from ondevice.preprocessing import Preprocessing
 from ondevice_compiler.samples import pack_label, pack_sample
 
@@ -51,6 +52,7 @@ class Predictor:
         manifest: Of the compiled model.
         preprocessing: What was made of raw samples in training.
         class_names: One a class, or empty.
+        fit: Of pictures: brings them to the model's size.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class Predictor:
         manifest: dict[str, Any],
         preprocessing: Preprocessing,
         class_names: tuple[str, ...],
+        fit: Fit = as_it_is,
     ) -> None:
         self._device = device
         self._manifest = manifest
         self._preprocessing = preprocessing
+        self._fit = fit
         self._loss = str(manifest["loss"])
         self._shape = tuple(manifest["input"]["source_shape"][1:])
         count = int(manifest["output"]["count"])
@@ -82,7 +86,7 @@ class Predictor:
         Raises:
             UserError: It does not fit the model, or the link failed.
         """
-        ready = self._preprocessing.finish(raw[np.newaxis])[0]
+        ready = self._preprocessing.sample(self._fit(raw))
         if ready.size != int(np.prod(self._shape)):
             raise UserError(
                 f"a sample of the source becomes {list(ready.shape)} and the model takes "
