@@ -25,6 +25,7 @@ from ondevice.live.record_command import record
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.options import INPUT, with_settings
 from ondevice.profile.command import profile
+from ondevice.run_settings import settings_for
 from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare
 from ondevice.sources import compile_request, load_sources
@@ -52,6 +53,7 @@ def main() -> None:
     # Warnings of libraries about each other are nothing that a person at this prompt can mend.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", module=r"tvm\.")
     try:
         app()
     except (UserError, CompilerError) as error:
@@ -204,11 +206,10 @@ def eval_verb(
 
     A run's checkpoint brings the settings of its run, unless --config says otherwise.
     """
-    if config is None and checkpoint is not None and (checkpoint.parent / "config.toml").is_file():
-        config = checkpoint.parent / "config.toml"
-    settings = load_config(config, overrides)
+    settings, preprocessing = settings_for(checkpoint, config, overrides)
     console = text_console(as_json)
-    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
+    say = text_console(stderr=True).print
+    prepared = prepare(settings, build_dir, say, preprocessing=preprocessing)
     with StopOnInterrupt() as stop:
         measured = evaluate_once(settings, prepared, build_dir, stop.requested, checkpoint)
     if measured is None:

@@ -118,12 +118,35 @@ SETTINGS = {
     "data.file": _data(
         Path,
         "--data",
-        ".npz file with x, y, x_test, y_test (default: the demo's unseen wearer)",
+        "File or folder: .npz, .csv, .parquet, a folder a class with such files or pictures; see "
+        "docs/data.md (default: the demo's unseen wearer)",
+    ),
+    "data.test_file": _data(
+        Path, "--test-data", "Held-out samples, likewise (default: some of --data, by its rules)"
+    ),
+    "data.label_column": _data(
+        str, "--label-column", "Of a table: which column is the class (default: label)"
+    ),
+    "window.samples": _data(
+        int, "--window", "Samples a window that recordings are cut into (default: not cut)", min=1
+    ),
+    "window.stride": _data(
+        int, "--stride", "From one training window to the next (default: half a window)", min=1
+    ),
+    "window.layout": _data(
+        Literal["channels_first", "channels_last"],
+        "--layout",
+        "Order of a sample's axes (default: channels_first)",
+    ),
+    "normalise.method": _data(
+        Literal["none", "standard", "rms", "range", "given"],
+        "--normalise",
+        "Each channel, by what training data show (default: none)",
     ),
     "data.calibration": _data(
         Path,
         "--calibration",
-        ".npz file whose x sets the activations' ranges (default: from --data)",
+        "Data that set the activations' ranges (default: from --data)",
     ),
     "device.board": _board(str, "--board", "See `ondevice boards` (default: qemu_f405)"),
     "device.port": _board(

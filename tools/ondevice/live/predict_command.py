@@ -11,7 +11,7 @@ import typer
 from ondevice import options as opt
 from ondevice.checkpoint import check_checkpoint, load_checkpoint
 from ondevice.compiled_model import ModelDirectory, load_model_directory
-from ondevice.config import Config, Overrides, load_config
+from ondevice.config import Config, Overrides
 from ondevice.errors import UserError
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.live.background import BackgroundSource
@@ -30,6 +30,7 @@ from ondevice.live.source import LiveSource, notes_of
 from ondevice.live.windows import Windows, channel_order
 from ondevice.options import INPUT, with_settings
 from ondevice.preprocessing import Preprocessing, from_manifest
+from ondevice.run_settings import settings_for
 from ondevice.session import prepare, restore
 from ondevice.target import open_target, target_board
 from ondevice.terminal import text_console
@@ -72,12 +73,10 @@ def predict(
 
     A run's checkpoint brings the settings of its run, unless --config says otherwise.
     """
-    if config is None and checkpoint is not None and (checkpoint.parent / "config.toml").is_file():
-        config = checkpoint.parent / "config.toml"
-    settings = load_config(config, overrides)
+    settings, trained_with = settings_for(checkpoint, config, overrides)
     kind, _ = kind_of(source)
     console = text_console(as_json)
-    compiled, on_board, class_names = _prepare(settings, build_dir)
+    compiled, on_board, class_names = _prepare(settings, build_dir, trained_with)
     manifest = compiled.manifest
     if checkpoint is not None:
         check_checkpoint(checkpoint, load_checkpoint(checkpoint), manifest)
@@ -120,13 +119,14 @@ def predict(
 
 
 def _prepare(
-    settings: Config, build_dir: Path
+    settings: Config, build_dir: Path, trained_with: Preprocessing | None
 ) -> tuple[ModelDirectory, "Board | None", tuple[str, ...]]:
     """The model, its board, and names of its classes; a compiled model needs no data."""
     file = settings.model.file
     if file is not None and file.is_dir() and settings.data.file is None:
         return load_model_directory(file), target_board(settings.device), ()
-    prepared = prepare(settings, build_dir, text_console(stderr=True).print)
+    say = text_console(stderr=True).print
+    prepared = prepare(settings, build_dir, say, preprocessing=trained_with)
     names = prepared.sources.data.class_names
     count = int(prepared.model.manifest["output"]["count"])
     return prepared.model, prepared.board, names if len(names) <= count else ()
