@@ -67,8 +67,9 @@ def test_the_serial_plotter_form_names_the_channels() -> None:
 
 
 def test_a_cut_first_line_of_numbers_is_dropped_and_a_header_is_kept() -> None:
-    _, rows = parsed("1,2\n3,4\n", may_begin_cut=True)
-    assert rows == [[3.0, 4.0]]
+    for cut in ("1,2", "1:5,b:6", "5,", ":1", "?"):
+        lines, rows = parsed(f"{cut}\n3,4\n", may_begin_cut=True)
+        assert (rows, lines.skipped) == ([[3.0, 4.0]], 0 if cut != "?" else 1)
     lines, rows = parsed("ax,ay\n3,4\n", may_begin_cut=True)
     assert (names_of(lines), rows) == (("ax", "ay"), [[3.0, 4.0]])
 

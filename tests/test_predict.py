@@ -177,7 +177,9 @@ def test_a_slow_device_sees_the_newest_window_and_the_others_are_counted() -> No
 def test_a_cameras_picture_becomes_what_its_recorded_file_is_read_as(
     tmp_path: Path, colour: str, crop: str
 ) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.float32) / 255
+    picture = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(
+        np.float32
+    ) / np.float32(255)
     data_set = RecordedSet(tmp_path, "picture", ("red", "green", "blue"), "camera:0")
     path = data_set.add("cat", TakeData(picture, None, datetime(2026, 11, 26)), None)
     settings = ImageSettings(crop=crop, colour=colour)

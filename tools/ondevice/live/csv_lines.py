@@ -127,7 +127,8 @@ class CsvLines:
             if values is None:
                 if not cut and _has_decimal_commas(fields):
                     raise self._decimal_commas(text)
-                self._maybe_header(text, separator, fields)
+                if not self._is_header(text, separator, fields) and not cut:
+                    self._skip(text)
                 return None
             if cut:
                 return None
@@ -142,15 +143,17 @@ class CsvLines:
         self._odd(text, layout, fields, values)
         return None
 
-    def _maybe_header(self, text: str, separator: str | None, fields: list[str]) -> None:
+    def _is_header(self, text: str, separator: str | None, fields: list[str]) -> bool:
         """Remembers what may be the names of the columns; the first row decides."""
-        before = self.last_skipped
-        self._skip(text)
         names = tuple(name.strip("\"'") for name in fields)
         plain = all(name.isprintable() and 0 < len(name) <= 64 for name in names)
         numbers = any(_NUMBER.fullmatch(name) or name.lower() in _NO_NAMES for name in names)
         if plain and not numbers and len(set(names)) == len(names) and ":" not in text:
+            before = self.last_skipped
+            self._skip(text)
             self._headers.append(_Header(separator, names, self.last_skipped, before))
+            return True
+        return False
 
     def _begin(
         self, text: str, separator: str | None, names: tuple[str, ...] | None, values: list[float]
