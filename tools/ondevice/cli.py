@@ -33,7 +33,6 @@ from ondevice.target import board_budget, build_for, real_port, target_board
 from ondevice.terminal import text_console
 from ondevice.train_command import train
 from ondevice.tune.command import tune, tune_worker
-from ondevice_compiler.errors import UserError as CompilerError
 
 DEFAULT_BUILD = Path("build")
 
@@ -56,7 +55,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"tvm\.")
     try:
         app()
-    except (UserError, CompilerError) as error:
+    except UserError as error:
         _fail(str(error))
     except OSError as error:
         if error.filename is None:

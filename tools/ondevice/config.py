@@ -168,12 +168,25 @@ def load_config(path: Path | None = None, overrides: Overrides | None = None) ->
     if path is not None:
         tables = _read_toml(path)
         config = _apply(config, tables, str(path), path.parent)
+    return with_overrides(config, overrides or {}, "command line")
+
+
+def with_overrides(config: Config, overrides: Overrides, origin: str) -> Config:
+    """Lays values over a configuration.
+
+    Args:
+        config: Checked.
+        overrides: Values by section and key; None means "not given".
+        origin: Of the values, for messages.
+
+    Raises:
+        ConfigError: See `load_config`.
+    """
     given = {
         section: {key: value for key, value in values.items() if value is not None}
-        for section, values in (overrides or {}).items()
+        for section, values in overrides.items()
     }
-    config = _apply(config, given, "command line", Path())
-    return config
+    return _apply(config, given, origin, Path())
 
 
 def config_to_toml(config: Config) -> str:

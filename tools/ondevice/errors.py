@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from ondevice_compiler.errors import UserError as UserError  # one class, whoever raises it
+
 if TYPE_CHECKING:
     from ondevice.fault import Fault
-
-
-class UserError(Exception):
-    """Something outside the program is wrong; the message says what, and what to do."""
 
 
 class LinkError(UserError):

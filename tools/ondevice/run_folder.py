@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ondevice.checkpoint import checkpoint_from_device, save_checkpoint
 from ondevice.config import Config, config_to_toml
@@ -112,7 +111,7 @@ class RunFolder:
         manifest = self._manifest
         write_curves(
             self.path / "curves.png",
-            _filled(self._results.losses[: self._step]),
+            self._results.losses[: self._step],
             self._results.correct[: self._step],
             self._evaluations,
             f"{manifest['name']}, {manifest['dtype']}, update {manifest['scheme']['name']}",
@@ -130,12 +129,6 @@ def _drop_cut_line(metrics: int) -> None:
     size = os.fstat(metrics).st_size
     content = os.pread(metrics, size, 0)
     os.ftruncate(metrics, content.rfind(b"\n") + 1)
-
-
-def _filled(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Draws a line over the steps whose losses were lost with the link."""
-    steps, known = np.arange(len(losses)), ~np.isnan(losses)
-    return np.interp(steps, steps[known], losses[known])
 
 
 def create_run_folder(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ondevice.budget import check_budget
@@ -17,13 +18,14 @@ from ondevice.data import check_dataset, describe_dataset
 from ondevice.errors import UserError
 from ondevice.evaluation import evaluate, pack_samples
 from ondevice.events import Evaluated, Event
+from ondevice.link.device import Device
 from ondevice.preprocessing import Preprocessing
 from ondevice.reconnect import Recovery
 from ondevice.recorded_run import RecordedRun
 from ondevice.report import summarise
 from ondevice.run_folder import RunFolder, create_run_folder
 from ondevice.sources import Sources, compiled_model, load_sources
-from ondevice.target import board_budget, open_target, target_board
+from ondevice.target import OpenTarget, board_budget, open_target, target_board
 from ondevice.train import run_training
 from ondevice.training_device import TrainingDevice, check_firmware
 
@@ -93,6 +95,66 @@ def prepare(
     return Prepared(sources, model, board)
 
 
+class Session:
+    """A compiled model on a board that answers; a context manager that closes it.
+
+    Attributes:
+        prepared: Data and model.
+        connection: The board, and the way to it again where the link fails.
+        firmware: As built; None where nothing was built.
+    """
+
+    def __init__(self, prepared: Prepared, target: OpenTarget) -> None:
+        """Takes over a device that answers.
+
+        Raises:
+            WrongFirmwareError: It runs another model; it is closed.
+        """
+        self.prepared, self.firmware = prepared, target.firmware
+        self.connection = Connection(target.device, target.open_again)
+        self.can_reopen = target.open_again is not None
+        try:
+            check_firmware(target.device, self.manifest)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def device(self) -> Device:
+        """Now in use."""
+        return self.connection.device
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Of the model."""
+        return self.prepared.model.manifest
+
+    def close(self) -> None:
+        """Lets go of the board; a simulated one ends."""
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.connection.__exit__(kind, error, traceback)
+
+
+def open_session(config: Config, prepared: Prepared, build_root: Path) -> Session:
+    """Starts the simulated board, or opens the port of the real one.
+
+    Raises:
+        UserError: It cannot be built, started or opened, or runs another model.
+    """
+    target = open_target(config.device, prepared.board, prepared.model, build_root, True)
+    return Session(prepared, target)
+
+
 def train_once(
     config: Config,
     prepared: Prepared,
@@ -118,62 +180,85 @@ def train_once(
     Raises:
         UserError: The board or the link failed; the run folder keeps the last good checkpoint.
     """
-    manifest = prepared.model.manifest
     if resumed is not None:
         _check_same(resumed, prepared)
         start_from = resumed.start
     if start_from is not None:
-        check_checkpoint(start_from, load_checkpoint(start_from), manifest)
-    say(f"Starting {prepared.board.name if prepared.board else config.device.port} ...")
-    target = open_target(config.device, prepared.board, prepared.model, build_root, True)
+        check_checkpoint(start_from, load_checkpoint(start_from), prepared.model.manifest)
 
     def begin(device: TrainingDevice) -> None:
         device.reset_model()  # a real board may hold what an earlier run learnt
         if start_from is not None:
             restore(device, start_from, prepared.model)
 
-    connection = Connection(target.device, target.open_again)
-    reconnect_s = config.device.reconnect_s if target.open_again is not None else 0.0
-    recovery = Recovery(connection.reopen, begin, reconnect_s)
-    with connection:
-        device = target.device
-        check_firmware(device, manifest)
-        if not device.info.allow_export and _has_private_state(manifest):
-            say(
-                f"{device.info.board} keeps optimiser state to itself: checkpoints hold weights "
-                "only, and what goes on from one begins with fresh state (else: --allow-export)"
-            )
-        if resumed is not None:
-            folder = RunFolder(resumed.path, manifest, resumed)
-        else:
-            begin(device)
-            folder = create_run_folder(config, manifest, datetime.now(), start_from)
-        with closing(folder):
+    say(f"Starting {prepared.board.name if prepared.board else config.device.port} ...")
+    with open_session(config, prepared, build_root) as session:
+        if resumed is None:
+            begin(session.device)
+        return train_in(session, config, begin, on_event, should_stop, say, start_from, resumed)
 
-            def record(event: Event) -> None:
-                folder.on_event(event)
-                on_event(event)
 
-            begun_s = monotonic()
-            try:
-                outcome = run_training(
-                    device,
-                    manifest,
-                    prepared.sources.data,
-                    config.training,
-                    record,
-                    should_stop,
-                    recovery=recovery,
-                    recorded=resumed.recorded if resumed is not None else None,
-                )
-            except BaseException:
-                if folder.checkpoint is not None:
-                    say(f"The last good parameters are in {folder.checkpoint}")
-                raise
-            summary = summarise(
-                outcome, manifest, device.info, target.firmware, monotonic() - begun_s
+def train_in(
+    session: Session,
+    config: Config,
+    begin: Callable[[TrainingDevice], None],
+    on_event: Callable[[Event], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda line: None,
+    start_from: Path | None = None,
+    resumed: RecordedRun | None = None,
+) -> RunResult:
+    """Trains on a board that is in the state to start from, and writes the run folder.
+
+    Args:
+        session: With its board.
+        config: All settings.
+        begin: Puts a board that has lost everything into the state to start from.
+        on_event: Display.
+        should_stop: Asked between steps.
+        say: Takes lines for the person.
+        start_from: Checkpoint of the state to start from; None: the model's own parameters.
+        resumed: A run to go on with, instead of a new one.
+
+    Raises:
+        UserError: The board or the link failed; the run folder keeps the last good checkpoint.
+    """
+    device, manifest = session.device, session.manifest
+    reconnect_s = config.device.reconnect_s if session.can_reopen else 0.0
+    recovery = Recovery(session.connection.reopen, begin, reconnect_s)
+    if not device.info.allow_export and _has_private_state(manifest):
+        say(
+            f"{device.info.board} keeps optimiser state to itself: checkpoints hold weights "
+            "only, and what goes on from one begins with fresh state (else: --allow-export)"
+        )
+    if resumed is not None:
+        folder = RunFolder(resumed.path, manifest, resumed)
+    else:
+        folder = create_run_folder(config, manifest, datetime.now(), start_from)
+    with closing(folder):
+
+        def record(event: Event) -> None:
+            folder.on_event(event)
+            on_event(event)
+
+        begun_s = monotonic()
+        try:
+            outcome = run_training(
+                device,
+                manifest,
+                session.prepared.sources.data,
+                config.training,
+                record,
+                should_stop,
+                recovery=recovery,
+                recorded=resumed.recorded if resumed is not None else None,
             )
-            folder.write_summary(summary)
+        except BaseException:
+            if folder.checkpoint is not None:
+                say(f"The last good parameters are in {folder.checkpoint}")
+            raise
+        summary = summarise(outcome, manifest, device.info, session.firmware, monotonic() - begun_s)
+        folder.write_summary(summary)
     return RunResult(summary, folder.path, folder.checkpoint, outcome.interrupted)
 
 
@@ -218,13 +303,11 @@ def evaluate_once(
     manifest, data = prepared.model.manifest, prepared.sources.data
     if checkpoint is not None:
         check_checkpoint(checkpoint, load_checkpoint(checkpoint), manifest)
-    target = open_target(config.device, prepared.board, prepared.model, build_root, True)
-    with target.device as device:
-        check_firmware(device, manifest)
+    with open_session(config, prepared, build_root) as session:
         if checkpoint is not None:
-            restore(device, checkpoint, prepared.model)
+            restore(session.device, checkpoint, prepared.model)
         samples = pack_samples(manifest, data.x_test, data.y_test)
-        return evaluate(device, manifest, samples, should_stop=should_stop)
+        return evaluate(session.device, manifest, samples, should_stop=should_stop)
 
 
 def restore(device: TrainingDevice, path: Path, model: ModelDirectory) -> None:

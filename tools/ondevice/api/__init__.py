@@ -1,0 +1,1 @@
+"""What `import ondevice` gives: models, boards and runs as Python objects."""
