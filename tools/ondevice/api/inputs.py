@@ -33,7 +33,7 @@ def data_file(data: Data, build_root: Path, test_share: float) -> Path:
     Args:
         data: Path, data set or arrays (NumPy's, torch's or lists).
         build_root: As of the command line.
-        test_share: 
+        test_share: Of (x, y), what is held out of each class.
 
     Raises:
         DataError: Arrays of wrong types or shapes.
