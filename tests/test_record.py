@@ -380,7 +380,7 @@ def test_the_screen_shows_channels_counts_and_keys(capsys: pytest.CaptureFixture
     view = View(
         ("ax", "ay"), recent, 80, "50 Hz", "walking", 3.0, (("idle", 2, 9.0), ("walking", 0, 0)), ()
     )
-    text_console(False, 100).print(record_screen(view, "serial:X", pictures=False))
+    text_console(False, 100).print(record_screen(view, "serial:X", "series"))
     text = capsys.readouterr().out
     assert "serial:X  50 Hz  80 samples" in text
     assert "● recording 3.0 s" in text

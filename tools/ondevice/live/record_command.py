@@ -10,7 +10,7 @@ import typer
 from ondevice.errors import UserError
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.live.background import BackgroundSource
-from ondevice.live.open import Wishes, kind_of, open_live
+from ondevice.live.open import Medium, Wishes, kind_of, open_live
 from ondevice.live.record_session import RecordSession, View
 from ondevice.live.recorded_set import RecordedSet, SetRate, check_labels
 from ondevice.live.recorder import Recorder, SavedTake
@@ -86,7 +86,7 @@ def record(
                 if label:
                     session.run_one(label, drop_backlog=kind.is_live and not fast)
                 else:
-                    _by_keys(session, source, kind.medium == "picture", plain or as_json)
+                    _by_keys(session, source, kind.medium, plain or as_json)
             finally:
                 for line in _summary(recorder, output):
                     console.print(line)
@@ -125,7 +125,7 @@ def _fixed(rate_hz: float | None, source: LiveSource) -> SetRate | None:
     return SetRate(rate_hz, 0.0, "the command line") if rate_hz is not None else None
 
 
-def _by_keys(session: RecordSession, source: str, pictures: bool, plain: bool) -> None:
+def _by_keys(session: RecordSession, source: str, medium: Medium, plain: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
@@ -140,7 +140,7 @@ def _by_keys(session: RecordSession, source: str, pictures: bool, plain: bool) -
         with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
 
             def show(view: View) -> None:
-                screen.update(record_screen(view, source, pictures), refresh=True)
+                screen.update(record_screen(view, source, medium), refresh=True)
 
             session.run(keys.pressed, show)
 

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ondevice.live.open import Medium
 from ondevice.live.record_session import View
 
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -29,20 +30,24 @@ def sparkline(values: NDArray[np.float32], columns: int = _COLUMNS) -> str:
     return "".join(_LEVELS[level] for level in levels)
 
 
-def record_screen(view: View, source: str, pictures: bool) -> Group:
+def record_screen(view: View, source: str, medium: Medium) -> Group:
     """Returns what is drawn.
 
     Args:
         view: What there is to show.
         source: Name of the source.
-        pictures: A key saves a picture instead of beginning a take.
+        medium: Of pictures, a key saves one instead of beginning a take; of sound, the line is of
+            its strength.
     """
+    pictures = medium == "picture"
     head = Text(f"{source}  {view.rate}  {view.samples:,} samples", style="bold")
     said = [Text(line) for line in view.said]
-    return Group(head, _channels(view), _labels(view, pictures), _keys(view, pictures), *said)
+    return Group(
+        head, _channels(view, medium), _labels(view, pictures), _keys(view, pictures), *said
+    )
 
 
-def _channels(view: View) -> Table:
+def _channels(view: View, medium: Medium) -> Table:
     table = Table(box=None, pad_edge=False)
     for title in ("channel", "now", "level (RMS)", "", "from", "to"):
         justify: Literal["left", "right"] = "left" if title in ("channel", "") else "right"
@@ -57,7 +62,7 @@ def _channels(view: View) -> Table:
             name,
             f"{values[-1]:.4g}",
             f"{level:.4g}",
-            sparkline(values),
+            sparkline(np.abs(values) if medium == "sound" else values),
             f"{values.min():.4g}",
             f"{values.max():.4g}",
         )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ondevice.live.recorder import Recorder, SavedTake
 from ondevice.live.source import Chunk, EndOfSourceError, LiveSource, notes_of
 
-HISTORY = 4000  # samples that are shown
+HISTORY_S = 2.0  # is shown
+HISTORY = (64, 32_000)  # samples, at least and at most
 SHOW_EVERY_S = 0.125
 RATE_EVERY_S = 1.0
 SETTLE_S = 10.0
@@ -25,7 +26,7 @@ class View:
 
     Attributes:
         channels: Names.
-        recent: float32 [n, channels], the newest samples; of a camera, mean colours of pictures.
+        recent: float32 [n, channels], of the last seconds; of a camera, mean colours of pictures.
         samples: Of the whole session.
         rate: Samples a second, in words.
         label: Being recorded; None: nothing.
@@ -74,6 +75,7 @@ class RecordSession:
         self._recent: deque[NDArray[np.float32]] = deque()
         self._remembered = 0  # samples in it
         self._samples = 0
+        self._history = HISTORY[0]
         self._rate = "measuring ..."
         self._rated_s = float("-inf")
         self._said: deque[str] = deque(maxlen=_LINES)
@@ -152,7 +154,7 @@ class RecordSession:
         recent = np.concatenate([np.empty((0, columns), np.float32), *self._recent])
         return View(
             self._source.channels,
-            recent[-HISTORY:],
+            recent[-self._history :],
             self._samples,
             self._rate,
             self._recorder.label,
@@ -179,7 +181,7 @@ class RecordSession:
         self._samples += len(values)
         self._recent.append(values)
         self._remembered += len(values)
-        while self._remembered - len(self._recent[0]) >= HISTORY:
+        while self._remembered - len(self._recent[0]) >= self._history:
             self._remembered -= len(self._recent.popleft())
 
     def _settle(self) -> None:
@@ -215,6 +217,8 @@ class RecordSession:
         self._rated_s = now
         self._recorder.check_rate()
         known = self._recorder.known_rate()
+        if known is not None:
+            self._history = int(np.clip(HISTORY_S * known.rate_hz, *HISTORY))
         measured = self._recorder.rate()
         if known is not None and known.uncertainty_hz == 0:
             self._rate = f"{known.rate_hz:g} Hz ({known.basis})"
