@@ -13,12 +13,13 @@ import typer
 from rich.table import Table
 
 from ondevice import options as opt
-from ondevice.config import Overrides, load_config
+from ondevice.config import Overrides
 from ondevice.errors import UserError
 from ondevice.link.device import Device
 from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
 from ondevice.options import INPUT, with_parameters, with_settings
 from ondevice.session import prepare
+from ondevice.settings import load_settings
 from ondevice.target import open_target
 from ondevice.terminal import text_console
 from ondevice.training_device import check_firmware
@@ -40,7 +41,7 @@ def _open(
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> Iterator[Device]:
     """A board that runs the model; a simulated one is started with the flash it was left with."""
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     prepared = prepare(settings, build_dir, text_console(stderr=True).print)
     target = open_target(settings.device, prepared.board, prepared.model, build_dir, True)
     with target.device as device:

@@ -13,7 +13,8 @@ from ondevice import options as opt
 from ondevice.budget import budget_lines, check_budget
 from ondevice.checkpoint_commands import app as checkpoint_app
 from ondevice.compiled_model import load_model_directory, run_compiler
-from ondevice.config import Overrides, load_config
+from ondevice.config import Overrides
+from ondevice.config_command import config_verb
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
@@ -28,6 +29,7 @@ from ondevice.profile.command import profile
 from ondevice.run_settings import settings_for
 from ondevice.search.command import search
 from ondevice.session import evaluate_once, prepare
+from ondevice.settings import load_settings
 from ondevice.sources import compile_request, load_sources
 from ondevice.target import board_budget, build_for, real_port, target_board
 from ondevice.terminal import text_console
@@ -101,7 +103,7 @@ def compile_verb(
     build_dir: opt.BuildDirOption = DEFAULT_BUILD,
 ) -> None:
     """Compile a model and print its RAM and flash; refuse what does not fit the board."""
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     sources = load_sources(settings)
     if sources.model.is_dir():
         raise UserError(f"{sources.model}: is compiled already; see `ondevice info`")
@@ -141,7 +143,7 @@ def build(
     """Build the firmware of a model for a board; refuse one whose stack may overflow."""
     from ondevice.stack_bound import firmware_stack_bound
 
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     prepared = prepare(settings, build_dir, text_console(stderr=True).print, connect=False)
     assert prepared.board is not None  # only a bare --port leaves it open
     firmware = build_for(prepared.model, prepared.board, build_dir, settings.device)
@@ -175,7 +177,7 @@ def flash(
     from ondevice.build import flash as flash_firmware
 
     asked = {**overrides, "device": {**overrides["device"], "flash": True}}
-    settings = load_config(config, asked)
+    settings = load_settings(config, asked)
     target = target_board(settings.device)
     if target is None or target.run != "serial":
         raise UserError(
@@ -237,7 +239,7 @@ def info(
     if bool(subject) == bool(port):
         raise typer.BadParameter("allowed: what to describe, or --port, one of them")
     if port:
-        for line in describe_port(port, load_key(load_config(None, overrides).device.key_file)):
+        for line in describe_port(port, load_key(load_settings(None, overrides).device.key_file)):
             print(line)
         return
     if as_json:
@@ -276,6 +278,12 @@ app.command(
     epilog="Examples:\n\n  ondevice doctor\n\n  ondevice doctor --board nucleo_f446re\n\n"
     "  ondevice doctor --run"
 )(doctor)
+
+
+app.command(
+    name="config",
+    epilog="Examples:\n\n  ondevice config\n\n  ondevice config --config mine.toml --all",
+)(config_verb)
 
 
 app.add_typer(checkpoint_app, name="checkpoint")

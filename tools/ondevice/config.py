@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -149,6 +149,21 @@ class Config:
 Overrides = Mapping[str, Mapping[str, object]]
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place, which later layers win over.
+
+    Attributes:
+        tables: Values by section and key.
+        origin: Of these, for messages.
+        folder: That relative paths are relative to.
+    """
+
+    tables: Mapping[str, Any]
+    origin: str
+    folder: Path = Path()
+
+
 def load_config(path: Path | None = None, overrides: Overrides | None = None) -> Config:
     """Reads a configuration file and lays command-line values over it.
 
@@ -164,11 +179,20 @@ def load_config(path: Path | None = None, overrides: Overrides | None = None) ->
         ConfigError: Unreadable TOML, an unknown section or key, or a value of the wrong type or
             range; the message names file, key, value and what is allowed.
     """
+    layers = [file_layer(path)] if path is not None else []
+    return config_of([*layers, command_line_layer(overrides or {})])
+
+
+def config_of(layers: Sequence[Layer]) -> Config:
+    """Lays settings over each other, and those over the defaults.
+
+    Raises:
+        ConfigError: As from `load_config`.
+    """
     config = Config()
-    if path is not None:
-        tables = _read_toml(path)
-        config = _apply(config, tables, str(path), path.parent)
-    return with_overrides(config, overrides or {}, "command line")
+    for layer in layers:
+        config = _apply(config, layer.tables, layer.origin, layer.folder)
+    return config
 
 
 def with_overrides(config: Config, overrides: Overrides, origin: str) -> Config:
@@ -182,11 +206,28 @@ def with_overrides(config: Config, overrides: Overrides, origin: str) -> Config:
     Raises:
         ConfigError: See `load_config`.
     """
-    given = {
+    return _apply(config, _given(overrides), origin, Path())
+
+
+def file_layer(path: Path) -> Layer:
+    """Reads a TOML file.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    return Layer(_read_toml(path), str(path), path.parent)
+
+
+def command_line_layer(overrides: Overrides) -> Layer:
+    """Takes the options that were given."""
+    return Layer(_given(overrides), "command line")
+
+
+def _given(overrides: Overrides) -> dict[str, dict[str, object]]:
+    return {
         section: {key: value for key, value in values.items() if value is not None}
         for section, values in overrides.items()
     }
-    return _apply(config, given, origin, Path())
 
 
 def config_to_toml(config: Config) -> str:

@@ -4,7 +4,7 @@ A verb says which of them it takes and receives what was given as one mapping fo
 
     @with_settings(*INPUT, "device.board")
     def verb(overrides: Overrides, config: ConfigOption = None) -> None:
-        settings = load_config(config, overrides)
+        settings = load_settings(config, overrides)
 
 A new option is one line of the table, and every verb that takes its section has it.
 """

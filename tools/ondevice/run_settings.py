@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ondevice.config import Config, Overrides, load_config
 from ondevice.preprocessing import Preprocessing
+from ondevice.settings import load_settings
 from ondevice.sources import compiled_preprocessing
 
 
@@ -26,19 +27,19 @@ def settings_for(
         Settings, and the preprocessing that the run was trained with, where it has any.
     """
     if checkpoint is None or config is not None:
-        return load_config(config, overrides), None
+        return load_settings(config, overrides), None
     folder = checkpoint.parent
     if not (folder / "config.toml").is_file():
-        return load_config(None, overrides), None
+        return load_settings(None, overrides), None
     before = load_config(folder / "config.toml").data
     given = {key: value for key, value in overrides.get("data", {}).items() if value is not None}
     if "file" in given:
         own: Mapping[str, object] = {"calibration": before.calibration or before.file}
-        settings = load_config(folder / "config.toml", {**overrides, "data": {**own, **given}})
+        settings = load_settings(folder / "config.toml", {**overrides, "data": {**own, **given}})
         if "test_file" not in given:
             settings = _without_test_file(settings)
     else:
-        settings = load_config(folder / "config.toml", overrides)
+        settings = load_settings(folder / "config.toml", overrides)
     has_manifest = (folder / "manifest.json").is_file()
     return settings, compiled_preprocessing(folder) if has_manifest else None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ondevice import options as opt
-from ondevice.config import Config, Overrides, load_config
+from ondevice.config import Config, Overrides
 from ondevice.display import TrainingDisplay
 from ondevice.errors import UserError
 from ondevice.events import Event
@@ -19,6 +19,7 @@ from ondevice.options import INPUT, with_settings
 from ondevice.recorded_run import RecordedRun, load_recorded_run
 from ondevice.report import summary_table
 from ondevice.session import prepare, train_once
+from ondevice.settings import load_settings
 from ondevice.target import target_board
 from ondevice.terminal import text_console
 
@@ -44,7 +45,7 @@ def train(
     """Train on the device: compile, build, start, evaluate, train, evaluate."""
     recorded = None
     if resume is None:
-        settings = load_config(config, overrides)
+        settings = load_settings(config, overrides)
     else:
         given = {
             f"{section}.{key}": value

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ondevice.boards import Board, load_board
-from ondevice.config import Overrides, load_config
+from ondevice.config import Overrides
 from ondevice.doctor.check import Check
 from ondevice.doctor.packages import check_python
 from ondevice.doctor.programs import check_programs
@@ -18,6 +18,7 @@ from ondevice.doctor.real_board import check_access, check_boards, check_flashin
 from ondevice.doctor.self_test import run_self_test
 from ondevice.options import with_settings
 from ondevice.ports import list_ports
+from ondevice.settings import load_settings
 from ondevice.target import DEFAULT_BOARD
 from ondevice.terminal import text_console
 
@@ -35,7 +36,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Check everything that a board needs; exit code 1 if something of it is missing."""
-    board = load_config(None, overrides).device.board
+    board = load_settings(None, overrides).device.board
     target = load_board(board if board is not None else DEFAULT_BOARD)
     checks = all_checks(target)
     if run:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ondevice import options as opt
-from ondevice.config import Overrides, load_config
+from ondevice.config import Overrides
 from ondevice.errors import UserError
 from ondevice.interrupt import StopOnInterrupt
 from ondevice.json_lines import JsonLines
@@ -20,6 +20,7 @@ from ondevice.profile.picture import write_chart
 from ondevice.profile.rows import Group, make_profile
 from ondevice.profile.table import profile_table, records
 from ondevice.session import prepare
+from ondevice.settings import load_settings
 from ondevice.target import open_target, target_board
 from ondevice.terminal import text_console
 
@@ -53,7 +54,7 @@ def profile(
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
     """Show where a training step's instructions (simulated) or cycles (real board) go."""
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     if report is not None:
         check_report_name(report)
     target = target_board(settings.device)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ondevice import options as opt
-from ondevice.config import Config, Overrides, load_config
+from ondevice.config import Config, Overrides
 from ondevice.data import Dataset, load_dataset, make_dataset
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
@@ -20,6 +20,7 @@ from ondevice.search.evolution import EvolutionSettings, Limits
 from ondevice.search.quantity import parse_bytes, parse_macs
 from ondevice.search.report import comparison_table, contribution_table, results_record
 from ondevice.search.run import LOG_NAME, SearchResult, SearchSettings, run_search
+from ondevice.settings import load_settings
 from ondevice.sources import Sources, load_sources
 from ondevice.terminal import text_console
 
@@ -80,7 +81,7 @@ def search(
     """
     limits = Limits(parse_bytes(ram), None if macs is None else parse_macs(macs))
     first_file = {"file": data[0] if data else None}
-    settings = load_config(config, {**overrides, "data": {**overrides["data"], **first_file}})
+    settings = load_settings(config, {**overrides, "data": {**overrides["data"], **first_file}})
     sources = load_sources(settings)
     rates = tuple(sorted(set(learning_rate))) if learning_rate else LEARNING_RATES
     first = settings.training.seed

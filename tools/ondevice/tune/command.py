@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from ondevice import options as opt
-from ondevice.config import Overrides, load_config
+from ondevice.config import Overrides
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
 from ondevice.options import INPUT, with_settings
+from ondevice.settings import load_settings
 from ondevice.sources import load_sources
 from ondevice.target import target_board
 from ondevice.terminal import text_console
@@ -52,7 +53,7 @@ def tune(
     Counts instructions in QEMU, or cycles on the board of --board and --port. Stopped by Ctrl-C or
     killed, the same command goes on where it was.
     """
-    settings = load_config(config, overrides)
+    settings = load_settings(config, overrides)
     if tracker is not None and overrides["device"]["board"] is not None:
         raise typer.BadParameter("--tracker and --board exclude each other")
     target = target_board(settings.device)
