@@ -1,6 +1,8 @@
 """Recording: keys make takes, takes make a data set that can be trained on."""
 
 import contextlib
+import json
+import sys
 import tempfile
 import tomllib
 import wave
@@ -15,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fake_arduino import FakeArduino
+from ondevice import cli
 from ondevice.errors import UserError
+from ondevice.live import keys
 from ondevice.live.background import BackgroundSource
 from ondevice.live.open import KINDS, Wishes, open_live
 from ondevice.live.record_screen import record_screen, sparkline
@@ -392,3 +396,67 @@ def test_a_sparkline_rises_with_the_values() -> None:
     assert sparkline(np.arange(8, dtype=np.float32)) == "▁▂▃▄▅▆▇█"
     assert sparkline(np.ones(3, np.float32)) == "▁▁▁"
     assert sparkline(np.empty(0, np.float32)) == ""
+
+
+def record(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Runs `ondevice record WORDS` in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["ondevice", "record", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_command_records_a_file_and_says_so_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.csv").write_text("ax,ay\n" + "1,2\n" * 200)
+    words = ("file:old.csv", "--fast", "-o", "set", "--label", "walking", "--json")
+    assert record(monkeypatch, *words, "--rate-hz", "50") == 0
+    take, end = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (take["event"], take["label"], take["samples"]) == ("take", "walking", 200)
+    assert len(rows_of(tmp_path / take["file"])) == 201
+    assert (end["event"], end["takes"], end["rate_hz"]) == ("end", 1, 50.0)
+    assert record(monkeypatch, *words, "--rate-hz", "60") == 1
+    assert "set: was recorded at 50 Hz and file:old.csv gives 60 Hz" in capsys.readouterr().err
+
+
+def test_a_wav_file_that_is_recorded_stays_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = RecordedSet(tmp_path / "old", "sound", ("sound",), "microphone")
+    values = np.linspace(-1, 0.9, 100, dtype=np.float32)[:, np.newaxis]
+    path = sound.add("yes", TakeData(values, None, BEGUN), SetRate(8000.0, 0.0, "the source"))
+    assert record(monkeypatch, f"file:{path}", "--fast", "-o", "new", "--label", "yes") == 0
+    (copy,) = (tmp_path / "new" / "yes").iterdir()
+    assert copy.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--label", "a", "--labels", "a,b"), 2, "exclude each other"),
+        ((), 2, "give --labels walking,idle"),
+        (("--labels", "a,b,c,d,e,f,g,h,i,j"), 1, "10 labels; allowed: 9, one a key"),
+        (("--labels", "a,a"), 1, "labels a,a: one is there twice"),
+        (("--label", "test"), 1, "label 'test': allowed: names of folders"),
+        (("--labels", "a,b"), 1, "keys need a terminal and there is none"),
+    ],
+)
+def test_what_cannot_be_recorded_is_one_clear_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.csv").write_text("ax,ay\n" + "1,2\n" * 200)
+    options = ("--fast", "--rate-hz", "50", "-o", "set")
+
+    monkeypatch.setattr(keys, "TERMINAL", str(tmp_path / "no terminal"))
+    assert record(monkeypatch, "file:old.csv", *options, *words) == code
+    assert said in " ".join(capsys.readouterr().err.replace("│", "").split())
+    assert not (tmp_path / "set").exists()

@@ -10,6 +10,8 @@ from typing import Any
 
 from ondevice.errors import UserError
 
+TERMINAL = "/dev/tty"
+
 
 class Keys:
     """While entered, the terminal gives single keys and does not echo; Ctrl-C works as ever.
@@ -24,7 +26,7 @@ class Keys:
 
     def __enter__(self) -> "Keys":
         try:
-            self._terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+            self._terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY)
             self._before = termios.tcgetattr(self._terminal)
         except (OSError, termios.error) as error:
             raise UserError(

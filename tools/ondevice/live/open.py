@@ -1,7 +1,7 @@
 """Which live source a word on the command line means: one line a kind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -69,7 +69,9 @@ def kind_of(spec: str) -> tuple[Kind, str]:
     if spec == "-":
         name = "stdin"
     if name in KINDS and (place or ":" not in KINDS[name].form):
-        return KINDS[name], place
+        kind = KINDS[name]
+        sound = name == "file" and place.lower().endswith(".wav")
+        return (replace(kind, medium="sound") if sound else kind), place
     forms = ", ".join(f"{kind.form} ({kind.what})" for kind in KINDS.values())
     hint = ""
     if name not in KINDS and spec.startswith(("/dev/tty", "COM")):
