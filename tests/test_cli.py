@@ -396,3 +396,12 @@ def test_every_kind_of_model_that_the_compiler_loads_gets_as_far_as_its_loader(
     error = capsys.readouterr().err
     assert f"broken{suffix}" in error
     assert "unknown kind" not in error
+
+
+def test_the_command_line_starts_without_what_takes_seconds_to_import() -> None:
+    code = (
+        "import sys, ondevice.cli; "
+        "print([m for m in ('tvm', 'torch', 'matplotlib', 'onnx', 'cv2') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

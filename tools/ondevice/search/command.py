@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,16 +13,15 @@ from ondevice.data import Dataset, load_dataset, make_dataset
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
 from ondevice.options import INPUT, with_settings
-from ondevice.search.bench import Protocol, SearchInterrupted
 from ondevice.search.display import SearchDisplay
 from ondevice.search.events import SearchEvent, search_record
-from ondevice.search.evolution import EvolutionSettings, Limits
 from ondevice.search.quantity import parse_bytes, parse_macs
-from ondevice.search.report import comparison_table, contribution_table, results_record
-from ondevice.search.run import LOG_NAME, SearchResult, SearchSettings, run_search
 from ondevice.settings import load_settings
 from ondevice.sources import Sources, load_sources
 from ondevice.terminal import text_console
+
+if TYPE_CHECKING:
+    from ondevice.search.run import SearchResult, SearchSettings
 
 LEARNING_RATES = (0.003, 0.01, 0.03)
 
@@ -79,6 +78,12 @@ def search(
     Trains with the device's code on the host. Stopped by Ctrl-C, the same command goes on where it
     was.
     """
+    # They import TVM, which takes seconds; other verbs do not wait for it.
+    from ondevice.search.bench import Protocol, SearchInterrupted
+    from ondevice.search.evolution import EvolutionSettings, Limits
+    from ondevice.search.report import results_record
+    from ondevice.search.run import LOG_NAME, SearchSettings, run_search
+
     limits = Limits(parse_bytes(ram), None if macs is None else parse_macs(macs))
     first_file = {"file": data[0] if data else None}
     settings = load_settings(config, {**overrides, "data": {**overrides["data"], **first_file}})
@@ -139,7 +144,9 @@ def _data_sets(config: Config, sources: Sources, more: list[Path]) -> list[Datas
     return [make_dataset(wearer_split(person), f"wearer {person}") for person in UNSEEN_PEOPLE]
 
 
-def _show(console: Console, result: SearchResult, settings: SearchSettings) -> None:
+def _show(console: Console, result: "SearchResult", settings: "SearchSettings") -> None:
+    from ondevice.search.report import comparison_table, contribution_table
+
     console.print(contribution_table(result.space, result.contributions))
     console.print(comparison_table(result.rows, result.best, settings.limits))
     console.print(f"Results are in {settings.results_folder}")
