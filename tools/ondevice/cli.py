@@ -11,6 +11,7 @@ import typer
 
 from ondevice import options as opt
 from ondevice.budget import budget_lines, check_budget
+from ondevice.check.command import check
 from ondevice.checkpoint_commands import app as checkpoint_app
 from ondevice.compiled_model import load_model_directory, run_compiler
 from ondevice.config import Overrides
@@ -278,6 +279,12 @@ app.command(
     epilog="Examples:\n\n  ondevice doctor\n\n  ondevice doctor --board nucleo_f446re\n\n"
     "  ondevice doctor --run"
 )(doctor)
+
+
+app.command(
+    epilog="Examples:\n\n  ondevice check --board nucleo_f446re\n\n"
+    "  ondevice check --model net.onnx --data recordings --window 64"
+)(check)
 
 
 app.command(
