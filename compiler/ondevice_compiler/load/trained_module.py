@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.errors import UserError
-from ondevice_compiler.load import load_module
-from ondevice_compiler.load.normal_form import LoadedModel
+from ondevice_compiler.load.normal_form import LoadedModel, normalize
+from ondevice_compiler.load.torch_model import import_exported, read_exported
 from ondevice_compiler.scheme.prepare import prepare
 
 Array = NDArray[Any]
@@ -24,28 +25,27 @@ SMALLEST_GAMMA = 1e-6  # below which a batch norm's scale cannot be divided by
 
 
 def trained_state(
-    module: Any, example: Array, scheme: str, trained: Mapping[str, Array], parts: Parts
+    path: Path, scheme: str, trained: Mapping[str, Array], parts: Parts
 ) -> dict[str, Any]:
-    """Returns the module's state with trained parameters in place.
+    """Returns the whole state of an exported module, with trained parameters in place.
 
     Args:
-        module: `torch.nn.Module`, as it was compiled; it is not changed.
-        example: One sample, with the batch axis.
+        path: Program saved by `torch.export.save`, as it was compiled.
         scheme: That was trained, which may have changed the model first.
         trained: Real numbers by name, in the normal form's layout.
         parts: Of parameters that were trained in part: axis, and the channels along it.
+
+    Returns:
+        Tensors by name, for `load_state_dict` of the module.
 
     Raises:
         UserError: Something was trained that the module does not have, or not in this form.
     """
     import torch
 
-    was_training = module.training
-    try:
-        loaded = prepare(load_module(module, torch.from_numpy(example.copy())), scheme)
-    finally:
-        module.train(was_training)
-    state = _State.of(module)
+    program = read_exported(path)
+    loaded = prepare(normalize(import_exported(program), source=path.name), scheme)
+    state = _State.of(program)
     whole = _whole(loaded, trained, parts)
     for layer in dict.fromkeys(name.rpartition(".")[0] for name in trained):
         new = {key: whole[f"{layer}.{key}"] for key in ("weight", "bias")}
@@ -57,7 +57,7 @@ def trained_state(
             for key in new:
                 state.put(layer, key, old[key], new[key])
     return {
-        name: torch.from_numpy(values).to(module.state_dict()[name].dtype)
+        name: torch.from_numpy(values).to(program.state_dict[name].dtype)
         for name, values in state.values.items()
     }
 
@@ -86,13 +86,20 @@ class _State:
     """A module's state, by name."""
 
     values: dict[str, Array]
-    epsilons: Mapping[str, float]  # of norms
+    epsilons: Mapping[str, float]  # of batch norms, by the name of their running mean
 
     @classmethod
-    def of(cls, module: Any) -> _State:
-        values = {k: v.detach().cpu().numpy().copy() for k, v in module.state_dict().items()}
-        norms = {name: m.eps for name, m in module.named_modules() if hasattr(m, "running_var")}
-        return cls(values, norms)
+    def of(cls, program: Any) -> _State:
+        values = {k: v.detach().cpu().numpy().copy() for k, v in program.state_dict.items()}
+        names = program.graph_signature.inputs_to_buffers
+        norms = [node for node in program.graph.nodes if "batch_norm" in str(node.target)]
+        # aten.batch_norm has `training` before momentum and epsilon, its decomposed form has not.
+        epsilons = {
+            names.get(str(node.args[3]), ""): node.args[7 if len(node.args) > 8 else 6]
+            for node in norms
+            if len(node.args) > 6
+        }
+        return cls(values, epsilons)
 
     def name_of(self, layer: str, key: str) -> str | None:
         """Name in the module of a parameter of the normal form, whose dots became underscores."""
@@ -129,8 +136,8 @@ class _State:
                 self.values[name] = np.ascontiguousarray(after, mine.dtype)
                 return
         raise UserError(
-            f"{name} of the module is not what was compiled: it is another module, it has been "
-            "trained since, or more than a batch norm was folded into this layer"
+            f"{name} cannot be put back: more than one batch norm was folded into layer {layer!r}, "
+            "or it lies in the module in a way that is not known"
         )
 
 
@@ -158,7 +165,7 @@ class _Norm:
     @classmethod
     def of(cls, state: _State, name: str) -> _Norm:
         mean, variance = (state.name_of(name, f"running_{key}") for key in ("mean", "var"))
-        epsilon = next((e for n, e in state.epsilons.items() if n.replace(".", "_") == name), None)
+        epsilon = state.epsilons.get(mean or "")
         if mean is None or variance is None or epsilon is None:
             raise UserError(f"the batch norm {name!r} is not one of the module's")
         deviation = np.sqrt(state.values[variance].astype(np.float64) + epsilon)

@@ -58,7 +58,7 @@ class Board:
     """
 
     def __init__(self, model: Model, session: Session, keep: bool = False) -> None:
-        self.model, self._session = model, session
+        self.model, self._session, self._closed = model, session, False
         self._telemetry = TelemetryReader()
         try:
             if not keep:
@@ -71,6 +71,8 @@ class Board:
 
     @property
     def _device(self) -> Device:
+        if self._closed:
+            raise UserError("this board is closed; model.connect() gives another one")
         return self._session.device
 
     @property
@@ -331,7 +333,9 @@ class Board:
 
     def close(self) -> None:
         """Lets go of the board; a simulated one ends. May be called twice."""
-        self._session.close()
+        if not self._closed:
+            self._closed = True
+            self._session.close()
 
     def __enter__(self) -> Board:
         return self
@@ -345,6 +349,8 @@ class Board:
         self.close()
 
     def __repr__(self) -> str:
+        if self._closed:
+            return "<Board, closed>"
         return f"<Board {self.info.board} with model {self._manifest['name']}>"
 
     def _read(self) -> Checkpoint:

@@ -83,14 +83,12 @@ def compile(
         else None,
     }
     config = with_overrides(config, {"data": files}, "ondevice.compile")
-    module = None
     if model is not None and not isinstance(model, str | Path):
-        module = model
-        model = module_file(module, _example(data, config), root)
+        model = module_file(model, _example(data, config), root)
     if model is not None:
         config = with_overrides(config, {"model": {"file": Path(model)}}, "ondevice.compile")
     prepared = prepare(config, root, lambda line: None, False, preprocessing)
-    return Model(config, prepared, root, module)
+    return Model(config, prepared, root)
 
 
 def load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ondevice.api.model_checkpoint import ModelCheckpoint
 from ondevice.budget import Budget, BudgetError, check_budget
 from ondevice.checkpoint import check_checkpoint, load_checkpoint
-from ondevice.config import Config, with_overrides
+from ondevice.config import Config, DeviceSettings, with_overrides
 from ondevice.data import Dataset
 from ondevice.errors import UserError
 from ondevice.preprocessing import Preprocessing, from_manifest
@@ -23,8 +24,6 @@ from ondevice.session import Prepared, open_session
 from ondevice.target import board_budget, target_board
 
 if TYPE_CHECKING:
-    import torch
-
     from ondevice.api.board import Board
 
 
@@ -34,18 +33,12 @@ class Model:
     Attributes:
         config: All settings.
         build_dir: Where compiled models and firmware are kept.
-        module: The torch module that it was made of; None: it was not.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        prepared: Prepared,
-        build_dir: Path,
-        module: torch.nn.Module | None = None,
-    ) -> None:
-        self.config, self.build_dir, self.module = config, build_dir, module
+    def __init__(self, config: Config, prepared: Prepared, build_dir: Path) -> None:
+        self.config, self.build_dir = config, build_dir
         self._prepared = prepared
+        self._open: dict[DeviceSettings, weakref.ref[Board]] = {}
 
     @property
     def path(self) -> Path:
@@ -149,7 +142,8 @@ class Model:
         """Builds and starts the simulated board, or opens the port of a real one.
 
         The board then holds the parameters as they were compiled, unless `keep`; its flash is left
-        alone in any case.
+        alone in any case. An earlier connection of this model to the same place is closed, so that
+        the cell of a notebook can be run again.
 
         Args:
             board: See `ondevice boards`; None: the one that it was compiled for.
@@ -183,8 +177,13 @@ class Model:
         name = target.name if target is not None else "the board"
         check_budget(board_budget(target, self.manifest), self.manifest, name)
         prepared = replace(self._prepared, board=target)
-        model = Model(config, prepared, self.build_dir, self.module)
-        return Board(model, open_session(config, prepared, self.build_dir), keep)
+        before = self._open.pop(config.device, lambda: None)()
+        if before is not None:
+            before.close()
+        model = Model(config, prepared, self.build_dir)
+        opened = Board(model, open_session(config, prepared, self.build_dir), keep)
+        self._open[config.device] = weakref.ref(opened)
+        return opened
 
     def checkpoint(self, path: str | Path) -> ModelCheckpoint:
         """Reads a checkpoint file: of `ModelCheckpoint.save`, or of a run folder.

@@ -23,8 +23,9 @@ class ModelCheckpoint:
     """Parameters and optimiser state of a board, at one time.
 
     Example:
-        >>> trained = board.checkpoint()  # doctest: +SKIP
-        >>> module.load_state_dict(trained.state_dict())  # doctest: +SKIP
+        >>> trained = board.checkpoint()
+        >>> network.load_state_dict(trained.state_dict())
+        <All keys matched successfully>
 
     Attributes:
         content: As the board holds it (quantised where the model is).
@@ -70,33 +71,30 @@ class ModelCheckpoint:
             found[entry["name"]] = real.astype(np.float32)
         return found
 
-    def state_dict(self, module: torch.nn.Module | None = None) -> dict[str, torch.Tensor]:
-        """Returns the whole state of a torch module, with what was trained in place.
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Returns the whole state of the torch module, with what was trained in place.
 
-        What was not trained is as in the module. A batch norm that was folded into a trained layer
-        gets that layer's change, so that the module computes what the board does, up to rounding.
+        What was not trained is as it was compiled. A batch norm that was folded into a trained
+        layer takes up that layer's new bias, so that the module computes (in evaluation mode) what
+        the board does, up to rounding.
 
-        Args:
-            module: As it was when it was compiled; None: the one that the model was made of.
+        Returns:
+            Tensors by name, for `load_state_dict`.
 
         Raises:
-            UserError: The model was made of no module, the module is another one, or something was
-                trained that it does not have (a replaced head, lite residual modules).
+            UserError: The model was not compiled from a module or a .pt2 file, or something was
+                trained that the module does not have (a replaced head, lite residual modules).
         """
-        source = module if module is not None else self.model.module
-        if source is None:
+        file = self.model.config.model.file
+        if file is None or file.suffix != ".pt2":
             raise UserError(
-                "the model was compiled from a file: give state_dict the module that it was "
-                "exported from, or use arrays()"
+                f"{file or 'the demo model'}: no torch module was compiled; arrays() has the "
+                "parameters by name"
             )
         from ondevice_compiler.load.trained_module import trained_state
 
         parts = {name: (part["axis"], part["channels"]) for name, part in self._parts().items()}
-        sample = self.model.data.x[:1]
-        if self.model.manifest["input"]["dtype"] == "int32":  # token indices
-            sample = sample.astype(np.int64)
-        scheme = str(self.model.config.model.scheme)
-        return trained_state(source, sample, scheme, self.arrays(), parts)
+        return trained_state(file, self.model.config.model.scheme, self.arrays(), parts)
 
     def _parts(self) -> dict[str, Any]:
         entries = self.model.manifest["parameters"]

@@ -26,8 +26,10 @@ class Run:
     """A run folder, of `Board.fit` or of `ondevice train`.
 
     Example:
-        >>> run = ondevice.Run("runs/20260101-120000-watch")  # doctest: +SKIP
-        >>> run.plot()  # doctest: +SKIP
+        >>> again = ondevice.Run(run.path)
+        >>> again.losses.shape
+        (4,)
+        >>> picture = again.plot()
 
     Args:
         path: The folder.
