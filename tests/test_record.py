@@ -20,6 +20,7 @@ from fake_arduino import FakeArduino
 from ondevice import cli
 from ondevice.errors import UserError
 from ondevice.live import keys
+from ondevice.live import open as open_module
 from ondevice.live.background import BackgroundSource
 from ondevice.live.open import KINDS, Wishes, open_live
 from ondevice.live.record_screen import record_screen, sparkline
@@ -460,3 +461,9 @@ def test_what_cannot_be_recorded_is_one_clear_line(
     assert record(monkeypatch, "file:old.csv", *options, *words) == code
     assert said in " ".join(capsys.readouterr().err.replace("│", "").split())
     assert not (tmp_path / "set").exists()
+
+
+def test_a_kind_whose_module_is_missing_says_so() -> None:
+    missing = open_module._of_module("ondevice.live.no_such_module", "open_it")
+    with pytest.raises(UserError, match=r"ondevice\.live\.no_such_module is not part of this"):
+        missing("", Wishes())

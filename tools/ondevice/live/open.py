@@ -109,7 +109,13 @@ def _of_module(module: str, function: str) -> Callable[[str, Wishes], LiveSource
     """Opens by FUNCTION(place, rate_hz) of a module, which is imported only then."""
 
     def open_it(place: str, wishes: Wishes) -> LiveSource:
-        opened: LiveSource = getattr(import_module(module), function)(place, wishes.rate_hz)
+        try:
+            opener = getattr(import_module(module), function)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise UserError(f"{module} is not part of this version") from None
+        opened: LiveSource = opener(place, wishes.rate_hz)
         return opened
 
     return open_it
