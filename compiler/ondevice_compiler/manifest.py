@@ -87,6 +87,7 @@ def describe_model(listing: Listing) -> dict[str, Any]:
             "tensors": [
                 {
                     "name": p.interval.name,
+                    "kind": program.tensor(p.interval.name).kind,
                     "offset": p.offset,
                     "bytes": resident_tensor(program, p.interval.name, layouts).size_bytes,
                     "first_step": p.interval.first,

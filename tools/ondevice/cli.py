@@ -19,6 +19,7 @@ from ondevice.config_command import config_verb
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
+from ondevice.html_report.command import report
 from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.key import load_key, new_key
@@ -346,6 +347,12 @@ app.command(
     "runs/20260101-120000-net/checkpoint.npz\n\n"
     "  ondevice predict --source file:walk.csv --fast --model net.onnx --data moves --json"
 )(predict)
+
+
+app.command(
+    epilog="Examples:\n\n  ondevice report runs/20260101-120000-watch --open\n\n"
+    "  ondevice report runs/20260101-120000-watch -o watch.html"
+)(report)
 
 
 if __name__ == "__main__":
