@@ -63,8 +63,10 @@ def test_training_reports_and_leaves_a_run_folder(
         "checkpoint.npz",
         "config.toml",
         "curves.png",
+        "environment.json",
         "manifest.json",
         "metrics.jsonl",
+        "report.html",
         "summary.json",
     ]
     summary = json.loads((folder / "summary.json").read_text())

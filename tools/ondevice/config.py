@@ -125,10 +125,15 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where results go: `directory`/DATE-`name`."""
+    """Where results go: `directory`/DATE-`name`, and to TensorBoard and MLflow where asked for.
+
+    `mlflow` is the URI of a tracking server or store, or a folder.
+    """
 
     directory: Path = Path("runs")
     name: str | None = None
+    tensorboard: Path | None = None
+    mlflow: str | None = None
 
 
 @dataclass(frozen=True)

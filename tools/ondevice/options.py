@@ -209,6 +209,12 @@ SETTINGS = {
     ),
     "output.directory": _own(Path, "--output", "Folder of run folders (default: runs)"),
     "output.name": _own(str, "--run-name", "Run folder is DATE-NAME (default: the model's name)"),
+    "output.tensorboard": _own(
+        Path, "--tensorboard", "Also write the run for TensorBoard, in this folder"
+    ),
+    "output.mlflow": _own(
+        str, "--mlflow", "Also record the run with MLflow: URI of a server, or a folder"
+    ),
 }
 
 

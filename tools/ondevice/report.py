@@ -64,6 +64,7 @@ def summarise(
         "stack_measured_bytes": outcome.memory.stack_high_water_bytes or None,
         "firmware_ram_bytes": firmware.ram_bytes if firmware else None,
         "flash_bytes": firmware.flash_bytes if firmware else None,
+        "firmware_digest": firmware.image.digest.hex() if firmware else None,
         "gradients_saturated": outcome.counters.saturated,
         "gradients_zeroed": outcome.counters.zeros,
         "gradients_saturated_share": outcome.counters.saturated / seen if seen else None,

@@ -15,6 +15,7 @@ from ondevice.compiled_model import ModelDirectory
 from ondevice.config import Config
 from ondevice.connection import Connection
 from ondevice.data import check_dataset, describe_dataset
+from ondevice.environment import write_environment
 from ondevice.errors import UserError
 from ondevice.evaluation import evaluate, pack_samples
 from ondevice.events import Evaluated, Event
@@ -26,6 +27,7 @@ from ondevice.report import summarise
 from ondevice.run_folder import RunFolder, create_run_folder
 from ondevice.sources import Sources, compiled_model, load_sources
 from ondevice.target import OpenTarget, board_budget, open_target, target_board
+from ondevice.trackers.tracker import check_trackers, open_trackers
 from ondevice.train import run_training
 from ondevice.training_device import TrainingDevice, check_firmware
 
@@ -180,6 +182,7 @@ def train_once(
     Raises:
         UserError: The board or the link failed; the run folder keeps the last good checkpoint.
     """
+    check_trackers(config.output)
     if resumed is not None:
         _check_same(resumed, prepared)
         start_from = resumed.start
@@ -223,6 +226,7 @@ def train_in(
     Raises:
         UserError: The board or the link failed; the run folder keeps the last good checkpoint.
     """
+    trackers = open_trackers(config.output, say)
     device, manifest = session.device, session.manifest
     reconnect_s = config.device.reconnect_s if session.can_reopen else 0.0
     recovery = Recovery(session.connection.reopen, begin, reconnect_s)
@@ -234,11 +238,15 @@ def train_in(
     if resumed is not None:
         folder = RunFolder(resumed.path, manifest, resumed)
     else:
-        folder = create_run_folder(config, manifest, datetime.now(), start_from)
+        now = datetime.now()
+        folder = create_run_folder(config, manifest, now, start_from)
+        write_environment(folder.path, session.prepared.board, now)
     with closing(folder):
+        trackers.begin(folder.path, config)
 
         def record(event: Event) -> None:
             folder.on_event(event)
+            trackers.on_event(event)
             on_event(event)
 
         begun_s = monotonic()
@@ -256,10 +264,24 @@ def train_in(
         except BaseException:
             if folder.checkpoint is not None:
                 say(f"The last good parameters are in {folder.checkpoint}")
+            _write_report(folder.path, say)
+            trackers.finish(folder.path, "failed")
             raise
         summary = summarise(outcome, manifest, device.info, session.firmware, monotonic() - begun_s)
         folder.write_summary(summary)
+        _write_report(folder.path, say)
+        trackers.finish(folder.path, "interrupted" if outcome.interrupted else "complete")
     return RunResult(summary, folder.path, folder.checkpoint, outcome.interrupted)
+
+
+def _write_report(folder: Path, say: Callable[[str], None]) -> None:
+    """Writes report.html; the run is safe in its folder, so no trouble with a page may end it."""
+    from ondevice.html_report.page import write_report
+
+    try:
+        write_report(folder)
+    except Exception as error:
+        say(f"No report was written: {error}; try `ondevice report {folder}`")
 
 
 def _has_private_state(manifest: dict[str, Any]) -> bool:

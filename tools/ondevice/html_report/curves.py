@@ -82,14 +82,19 @@ def _loss(history: History, last: int, marks: list[Mark]) -> LineChart:
     known = np.concatenate([one.y for one in series[1:]])
     log = bool(known.min() > 0 and known.max() > LOG_FROM * known.min())
     # A few samples have next to no loss: they would stretch the axis to where nothing happens.
-    limits = (float(known.min()) / 10, max(float(losses.max()), float(known.max()))) if log else None
+    limits = (
+        (float(known.min()) / 10, max(float(losses.max()), float(known.max()))) if log else None
+    )
     words = f"The mean loss of {window} samples goes from {plain(mean[0])} to {plain(mean[-1])}."
     label = "loss (logarithmic)" if log else "loss"
     return line_chart("loss", "Loss", words, label, series, last, marks, limits, log)
 
 
 def _accuracy(history: History, last: int, marks: list[Mark]) -> LineChart:
-    correct, window = np.array([float(event.correct) for event in history.trained]), _window(history)
+    correct, window = (
+        np.array([float(event.correct) for event in history.trained]),
+        _window(history),
+    )
     mean = 100 * running_mean(correct, window)
     series = [
         Series(
@@ -122,14 +127,18 @@ def _counts(history: History, last: int, marks: list[Mark]) -> LineChart:
     counted = [(event.step, event.count) for event in history.trained if event.count is not None]
     steps, counts = np.array(counted, np.float64).T
     low, high = float(counts.min()), float(counts.max())
-    margin = max((high - low) / 10, 1.0)
+    margin, window = max((high - low) / 10, 1.0), max(1, len(counts) // 20)
+    mean = running_mean(counts, window)
     words = f"A step takes {plain(low)} to {plain(high)} {unit}."
     return line_chart(
         "counts",
         f"{unit.capitalize()} a training step",
         words,
         unit,
-        [Series("each step", steps, counts, "c4")],
+        [
+            Series("each step", steps, counts, "c4", "faint"),
+            Series(f"mean of {window} steps", steps[window - 1 :], mean, "c4"),
+        ],
         last,
         marks,
         (low - margin, high + margin),

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ondevice.html_report.axis import Axis
 from ondevice.html_report.numbers import plain
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 540, 290, 66, 14, 12, 46
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 540, 290, 34, 14, 12, 46
+DIGIT = 8.2  # pixels, about, of a character beside the axis, where the font is largest
 BUCKETS = 300  # columns of a curve; each keeps its lowest and its highest value
 
 Kind = Literal["line", "faint", "points"]
@@ -128,8 +129,9 @@ def line_chart(
         top = max(float(s.y.max()) for s in series)
         low = min(float(s.y.min()) for s in series) if logarithmic else 0.0
         limits = (low, top * 1.04 if top > low else low + 1.0)
-    x = Axis(0.0, float(max(last_step, 1)), LEFT, WIDTH - RIGHT)
     y = Axis(*limits, HEIGHT - BOTTOM, TOP, logarithmic)
+    longest = max((len(plain(tick)) for tick in y.ticks()), default=0)
+    x = Axis(0.0, float(max(last_step, 1)), round(LEFT + DIGIT * longest), WIDTH - RIGHT)
     return LineChart(
         name,
         title,

@@ -94,20 +94,19 @@ def operators(history: History) -> Operators | None:
         op_totals=totals.of_operators,
     )
     profile = make_profile(measurement, ops, "op")
-    phases = make_profile(measurement, ops, "phase").rows
-    used = {row.phase for row in phases}
+    phases = {row.phase: row for row in make_profile(measurement, ops, "phase").rows}
     return Operators(
         unit=measurement.unit,
         steps=totals.steps,
         layers=_layers(ops, profile.rows),
-        phases=phases,
+        phases=tuple(phases[phase] for phase in PHASES if phase in phases),
         operators=tuple(
             Operator(number, row, str(op["op"]), str(op["layer"]))
             for number, (row, op) in enumerate(zip(profile.rows, ops, strict=True))
         ),
         outside=profile.outside,
         total=profile.total,
-        colours={phase: colour for phase, colour in PHASES.items() if phase in used},
+        colours={phase: colour for phase, colour in PHASES.items() if phase in phases},
     )
 
 

@@ -77,16 +77,17 @@ def _pair(
 
 def _memory(history: History) -> list[Tile | None]:
     memory, summary = history.manifest["memory"], history.summary or {}
-    arena = (Figure("arena_planned_bytes", size(int(memory["arena_bytes"]))),)
+    arena: tuple[Figure, ...] = (Figure("arena_planned_bytes", size(int(memory["arena_bytes"]))),)
     note = "planned by the compiler"
     measured = summary.get("arena_measured_bytes")
     if measured is None and history.telemetry:
         measured = history.telemetry[-1].arena_high_water_bytes
     if measured:
         arena += (Figure("arena_measured_bytes", size(measured)),)
-        note = "planned by the compiler, and touched on the device as measured"
+        note = "planned by the compiler / touched on the device, as measured"
+    whole_model = (Figure("ram_bytes", size(int(memory["ram_bytes"]))),)
     tiles = [
-        Tile("RAM of the model", (Figure("ram_bytes", size(int(memory["ram_bytes"]))),), "planned"),
+        Tile("RAM of the model", whole_model, "planned: arena, parameters, optimiser state"),
         Tile("RAM: arena", arena, note),
     ]
     if summary.get("stack_measured_bytes"):
@@ -95,7 +96,9 @@ def _memory(history: History) -> list[Tile | None]:
             for key in ("stack_reserved_bytes", "stack_measured_bytes")
             if summary.get(key)
         ]
-        tiles.append(Tile("RAM: stack", tuple(stack), "reserved, and touched as measured"))
+        tiles.append(
+            Tile("RAM: stack", tuple(stack), "reserved by the board / touched, as measured")
+        )
     return [*tiles]
 
 
