@@ -26,6 +26,7 @@ from ondevice.key import load_key, new_key
 from ondevice.live.predict_command import predict
 from ondevice.live.record_command import record
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
+from ondevice.new.command import new
 from ondevice.options import INPUT, with_settings
 from ondevice.profile.command import profile
 from ondevice.run_settings import settings_for
@@ -280,6 +281,12 @@ app.command(
     epilog="Examples:\n\n  ondevice doctor\n\n  ondevice doctor --board nucleo_f446re\n\n"
     "  ondevice doctor --run"
 )(doctor)
+
+
+app.command(
+    epilog="Examples:\n\n  ondevice new gestures\n\n"
+    "  ondevice new leaves --template tabular --board nucleo_f446re"
+)(new)
 
 
 app.command(
