@@ -43,7 +43,6 @@ DEFAULT_BUILD = Path("build")
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Trains neural networks on microcontrollers.\n\n"
@@ -319,7 +318,7 @@ def key_new(file: Annotated[Path, typer.Argument(help="Written once, for you alo
     print(f"{file}: keep it; a board built with it serves nobody else")
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  ondevice boards")
 def boards() -> None:
     """List the boards that firmware can be built for."""
     from ondevice.boards import list_boards, load_board
@@ -329,7 +328,7 @@ def boards() -> None:
         print(f"{name:<18} {board.run:<8} {board.title}")
 
 
-@app.command()
+@app.command(epilog="Example:\n\n  ondevice ports")
 def ports() -> None:
     """List the serial ports of this computer."""
     from ondevice.ports import list_ports

@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ondevice.completion import board_names, port_names, scheme_names
+
 Verb = Callable[..., None]
 
 ConfigOption = Annotated[
@@ -50,7 +52,7 @@ class Setting:
         flag: As typed, "--yes/--no" for a switch with both.
         help: One line.
         panel: Of the help page; None: the verb's own options.
-        limits: `min` and `max`, where the command line checks them.
+        limits: `min` and `max`, where the command line checks them; what completes it in a shell.
     """
 
     kind: Any
@@ -88,6 +90,7 @@ SETTINGS = {
         "--scheme",
         "What is updated: full, last, last-K, bias, bias-only, bn, tinytl or sparse:FILE.toml "
         "(default: full)",
+        autocompletion=scheme_names,
     ),
     "model.dtype": _model(Literal["int8", "float32"], "--dtype", "Arithmetic (default: int8)"),
     "model.loss": _model(
@@ -148,12 +151,18 @@ SETTINGS = {
         "--calibration",
         "Data that set the activations' ranges (default: from --data)",
     ),
-    "device.board": _board(str, "--board", "See `ondevice boards` (default: qemu_f405)"),
+    "device.board": _board(
+        str,
+        "--board",
+        "See `ondevice boards` (default: qemu_f405)",
+        autocompletion=board_names,
+    ),
     "device.port": _board(
         str,
         "--port",
         "Serial port of a real board, e.g. /dev/ttyACM0 (default: that of the only board of "
         "its kind; see `ondevice ports`)",
+        autocompletion=port_names,
     ),
     "device.flash": _board(bool, "--flash", "Flash the real board first."),
     "device.flash_file": _board(
