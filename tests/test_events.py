@@ -30,14 +30,15 @@ def events_of_a_run() -> list[Event]:
 
 
 def test_every_event_comes_back_from_its_line_of_json() -> None:
-    seldom = [
+    seldom: list[Event] = [
         StepUnseen(3, 1, 7),
         LinkLost(3, 1, 0.5, "no answer"),
         WentOn(2, 3, "board"),
         RolledBack(1, 9, "the loss rose", "host", 0.5, 2),
         BoardCheckpoint(9, None, "flash full"),
     ]
-    written = [e for e in (*events_of_a_run(), *seldom) if not isinstance(e, ParametersRead)]
+    events = [*events_of_a_run(), *seldom]
+    written = [e for e in events if not isinstance(e, ParametersRead)]
     read = [event_of_record(json.loads(json.dumps(event_record(event)))) for event in written]
     assert read == written
 

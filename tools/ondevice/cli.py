@@ -16,6 +16,7 @@ from ondevice.checkpoint_commands import app as checkpoint_app
 from ondevice.compiled_model import load_model_directory, run_compiler
 from ondevice.config import Overrides
 from ondevice.config_command import config_verb
+from ondevice.dashboard.watch_command import watch
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
@@ -359,6 +360,13 @@ app.command(
     epilog="Examples:\n\n  ondevice report runs/20260101-120000-watch --open\n\n"
     "  ondevice report runs/20260101-120000-watch -o watch.html"
 )(report)
+
+
+app.command(
+    epilog="Examples:\n\n"
+    "  ondevice watch runs/20260101-120000-watch\n\n"
+    "  ondevice watch runs/20260101-120000-watch --svg dashboard.svg"
+)(watch)
 
 
 if __name__ == "__main__":

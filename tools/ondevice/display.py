@@ -37,8 +37,48 @@ def format_evaluation(event: Evaluated) -> str:
     )
 
 
+_MOMENTS = {"before": "Before training", "epoch": "So far", "after": "After training"}
+_ORIGINS = {
+    "board": "with what the board holds",
+    "host": "with the parameters of the last checkpoint, uploaded",
+    "start": "from the start",
+}
+
+
+def sentence(event: Event) -> str:
+    """Returns an event as one line; empty for what is not worth one: steps, telemetry, the end."""
+    if isinstance(event, Started):
+        return (
+            f"Training {event.model} ({event.dtype}, update {event.scheme}) on {event.board}: "
+            f"{event.total_steps} steps over {event.samples} samples, "
+            f"learning rate {event.learning_rate:g}, seed {event.seed}, "
+            f"planned RAM {format_bytes(event.planned_ram_bytes)}"
+        )
+    if isinstance(event, Evaluated):
+        return f"{_MOMENTS[event.moment]}: {format_evaluation(event)}"
+    if isinstance(event, LinkLost):
+        once = event.attempt == 1
+        what = f"Step {event.step}: {event.error}" if once else f"Still no link: {event.error}"
+        return f"{what}; trying again in {event.wait_s:g} s (attempt {event.attempt})"
+    if isinstance(event, WentOn):
+        line = f"Going on after step {event.step} {_ORIGINS[event.origin]}"
+        if event.step < event.previous_step:
+            line += f"; {event.previous_step - event.step} steps are trained again"
+        elif event.step > event.previous_step:
+            line += f"; the result of {event.step - event.previous_step} is not known"
+        return line
+    if isinstance(event, RolledBack):
+        return (
+            f"Step {event.diverged_step}: {event.reason}; back to step {event.step}, learning "
+            f"rate times {event.rate_scale:g} from now on (rollback {event.rollbacks})"
+        )
+    if isinstance(event, BoardCheckpoint) and event.error:
+        return f"Step {event.step}: no more checkpoints on the board: {event.error}"
+    return ""
+
+
 class TrainingDisplay:
-    """Shows events; use as a context so that the terminal is left in order.
+    """Shows events plainly; use as a context so that the terminal is left in order.
 
     Args:
         console: Where to write; live progress if it is a terminal.
@@ -66,51 +106,20 @@ class TrainingDisplay:
         """Shows one event."""
         if isinstance(event, StepTrained):
             self._step(event)
-        elif isinstance(event, Started):
+            return
+        if line := sentence(event):
+            self._console.print(line)
+        if isinstance(event, Started):
             self._start(event)
-        elif isinstance(event, Evaluated):
-            words = {"before": "Before training", "epoch": "So far", "after": "After training"}
-            self._console.print(f"{words[event.moment]}: {format_evaluation(event)}")
-        elif isinstance(event, LinkLost | WentOn | RolledBack | BoardCheckpoint):
-            self._trouble(event)
         elif isinstance(event, Ended):
             self._stop()
 
-    def _trouble(self, event: LinkLost | WentOn | RolledBack | BoardCheckpoint) -> None:
-        if isinstance(event, LinkLost):
-            once = event.attempt == 1
-            what = f"Step {event.step}: {event.error}" if once else f"Still no link: {event.error}"
-            line = f"{what}; trying again in {event.wait_s:g} s (attempt {event.attempt})"
-        elif isinstance(event, WentOn):
-            whose = {
-                "board": "with what the board holds",
-                "host": "with the parameters of the last checkpoint, uploaded",
-                "start": "from the start",
-            }
-            line = f"Going on after step {event.step} {whose[event.origin]}"
-            if event.step < event.previous_step:
-                line += f"; {event.previous_step - event.step} steps are trained again"
-            elif event.step > event.previous_step:
-                line += f"; the result of {event.step - event.previous_step} is not known"
-        elif isinstance(event, RolledBack):
-            line = (
-                f"Step {event.diverged_step}: {event.reason}; back to step {event.step}, learning "
-                f"rate times {event.rate_scale:g} from now on (rollback {event.rollbacks})"
-            )
-        elif event.error:
-            line = f"Step {event.step}: no more checkpoints on the board: {event.error}"
-        else:
-            return
+    def say(self, line: str) -> None:
+        """Shows a line that is no event."""
         self._console.print(line)
 
     def _start(self, event: Started) -> None:
         self._started = event
-        self._console.print(
-            f"Training {event.model} ({event.dtype}, update {event.scheme}) on {event.board}: "
-            f"{event.total_steps} steps over {event.samples} samples, "
-            f"learning rate {event.learning_rate:g}, seed {event.seed}, "
-            f"planned RAM {format_bytes(event.planned_ram_bytes)}"
-        )
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("training"),

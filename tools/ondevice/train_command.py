@@ -1,5 +1,6 @@
 """The verb `ondevice train`."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,9 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from ondevice import options as opt
 from ondevice.config import Config, Overrides
+from ondevice.dashboard.choice import wants_dashboard
+from ondevice.dashboard.live import Dashboard
+from ondevice.dashboard.recorded_events import RecordedEvents
+from ondevice.dashboard.state import facts_of
 from ondevice.display import TrainingDisplay
 from ondevice.errors import UserError
 from ondevice.events import Event
@@ -18,7 +24,7 @@ from ondevice.json_lines import JsonLines
 from ondevice.options import INPUT, with_settings
 from ondevice.recorded_run import RecordedRun, load_recorded_run
 from ondevice.report import summary_table
-from ondevice.session import prepare, train_once
+from ondevice.session import Prepared, prepare, train_once
 from ondevice.settings import load_settings
 from ondevice.target import target_board
 from ondevice.terminal import text_console
@@ -39,6 +45,10 @@ def train(
         ),
     ] = None,
     config: opt.ConfigOption = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Lines instead of the dashboard, as where no terminal is."),
+    ] = False,
     as_json: opt.JsonLinesOption = False,
     build_dir: opt.BuildDirOption = Path("build"),
 ) -> None:
@@ -56,17 +66,18 @@ def train(
         if given.keys() - _ALLOWED_WITH_RESUME or config is not None or checkpoint is not None:
             raise typer.BadParameter(
                 "--resume keeps the settings of its run; beside it go only --port, --reconnect-s, "
-                "--json and --build-dir"
+                "--plain, --json and --build-dir"
             )
         recorded = load_recorded_run(resume)
         settings = _on_the_same_board(recorded, overrides["device"])
     console = text_console(as_json)
     lines = JsonLines(sys.stdout) if as_json else None
     prepared = prepare(settings, build_dir, console.print)
+    shown = _display(console, prepared, recorded, plain or as_json)
     stop = StopOnInterrupt(
-        lambda: console.print("Stopping after this step; Ctrl-C again ends at once.")
+        lambda: shown.say("Stopping after this step; Ctrl-C again ends at once.")
     )
-    with TrainingDisplay(console) as display, stop:
+    with shown as display, stop:
 
         def on_event(event: Event) -> None:
             display.on_event(event)
@@ -79,7 +90,7 @@ def train(
             build_dir,
             on_event,
             stop.requested,
-            console.print,
+            display.say,
             checkpoint,
             recorded,
         )
@@ -93,6 +104,23 @@ def train(
         )
         raise typer.Exit(EXIT_CODE)
     console.print(f"Results are in {result.folder}")
+
+
+def _display(
+    console: Console, prepared: Prepared, recorded: RecordedRun | None, plain: bool
+) -> Dashboard | TrainingDisplay:
+    """The dashboard where there is a terminal for it, else lines."""
+    if not wants_dashboard(console, os.environ, plain):
+        return TrainingDisplay(console)
+    board = prepared.board
+    limited = board is not None and board.run != "host"
+    facts = facts_of(
+        prepared.model.manifest,
+        board_ram_bytes=board.ram_bytes if board is not None and limited else 0,
+        clock_hz=board.clock_hz if board is not None else 0,
+    )
+    earlier = RecordedEvents(recorded.path / "metrics.jsonl").new() if recorded is not None else ()
+    return Dashboard(console, facts, tuple(earlier))
 
 
 def _on_the_same_board(recorded: RecordedRun, link: Mapping[str, object]) -> Config:
