@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -270,6 +271,10 @@ def test_fit_goes_on_from_what_the_board_holds(make: Make, tmp_path: Path) -> No
     assert run.before.samples == 6
     assert run.steps == 5
     assert made.board.evaluate().loss == held, "a learning rate of 0 changes nothing"
+    with ThreadPoolExecutor(1) as other:  # where no Ctrl-C arrives
+        again = other.submit(made.board.fit, steps=1, learning_rate=0.0, output=tmp_path).result()
+    assert again.before is not None
+    assert again.before.samples == len(made.model.data.x_test), "the model's own data again"
 
 
 def test_html_shows_figures_and_escapes_names(make: Make, tmp_path: Path) -> None:
@@ -305,6 +310,13 @@ def test_a_sample_that_does_not_fit_is_refused_before_it_is_sent(
     with pytest.raises(ondevice.DataError, match=message):
         made.board.train_step(x, y)
     assert made.board.telemetry().step == done
+
+
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
+def test_a_learning_rate_that_is_none_is_refused(make: Make, rate: float) -> None:
+    made = make(dtype="float32", accumulation_steps=1)
+    with pytest.raises(ondevice.UserError, match="allowed: 0 or more, and finite"):
+        made.board.train_step(*samples(3), learning_rate=rate)
 
 
 def test_a_batch_of_no_whole_updates_is_refused(make: Make) -> None:

@@ -14,7 +14,7 @@ NOTEBOOK = ROOT / "examples" / "adapt.ipynb"
 def test_the_blocks_of_the_page_run_in_order_on_the_simulated_board(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch").manual_seed(0)
     monkeypatch.chdir(tmp_path)
     text = PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

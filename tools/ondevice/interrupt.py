@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 
@@ -10,6 +11,8 @@ EXIT_CODE = 130  # of a shell's command that SIGINT ended: 128 + 2
 
 class StopOnInterrupt:
     """While entered, the first Ctrl-C only sets a flag; the second raises KeyboardInterrupt.
+
+    In another thread than the main one, which alone is told of Ctrl-C, it does nothing.
 
     Args:
         on_stop: Called once, at the first Ctrl-C.
@@ -25,11 +28,13 @@ class StopOnInterrupt:
         return self._requested
 
     def __enter__(self) -> "StopOnInterrupt":
-        self._previous = signal.signal(signal.SIGINT, self._handle)
+        if current_thread() is main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._requested:

@@ -48,8 +48,9 @@ def trained_state(
     state = _State.of(program)
     whole = _whole(loaded, trained, parts)
     for layer in dict.fromkeys(name.rpartition(".")[0] for name in trained):
-        new = {key: whole[f"{layer}.{key}"] for key in ("weight", "bias")}
-        old = {key: loaded.parameters[f"{layer}.{key}"] for key in ("weight", "bias")}
+        keys = [key for key in ("weight", "bias") if f"{layer}.{key}" in whole]
+        new = {key: whole[f"{layer}.{key}"] for key in keys}
+        old = {key: loaded.parameters[f"{layer}.{key}"] for key in keys}
         if layer in loaded.batch_norms:
             norm = _Norm.of(state, loaded.batch_norms[layer].name)
             norm.take_up(state, layer, old, new)
@@ -120,7 +121,11 @@ class _State:
         Raises:
             UserError: The module has no such parameter, or it has other numbers.
         """
-        name = self.name_of(layer, key)
+        name, piece = self.name_of(layer, key), slice(None)
+        stem, _, number = layer.rpartition("_")
+        if name is None and number.isdecimal():  # attention's projections are rows of one weight
+            name = self.name_of(stem, key)
+            piece = slice(int(number) * len(new), (int(number) + 1) * len(new))
         if name is None:
             if np.array_equal(old, new):
                 return
@@ -128,12 +133,12 @@ class _State:
                 f"layer {layer!r} was trained with a {key}, which it does not have in the module; "
                 "give it one before it is compiled"
             )
-        mine = self.values[name]
+        mine = self.values[name][piece]
         for before, after in zip(
             _arrangements(old, mine.shape), _arrangements(new, mine.shape), strict=True
         ):
             if np.allclose(before, mine, rtol=1e-3, atol=1e-6 + 1e-4 * float(np.abs(mine).max())):
-                self.values[name] = np.ascontiguousarray(after, mine.dtype)
+                self.values[name][piece] = after
                 return
         raise UserError(
             f"{name} cannot be put back: more than one batch norm was folded into layer {layer!r}, "
@@ -146,10 +151,11 @@ def _arrangements(values: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     if values.size != int(np.prod(shape)):
         return
     if values.ndim == 4:
-        planes = np.moveaxis(values, -1, 1)
-        yield planes.reshape(shape)
-        yield np.flip(planes, (2, 3)).swapaxes(0, 1).reshape(shape)  # a transposed convolution
-        yield planes.swapaxes(0, 1).reshape(shape)
+        yield np.moveaxis(values, -1, 1).reshape(shape)
+        groups = max(shape[0] // values.shape[-1], 1)
+        if len(values) % groups == 0:  # a transposed convolution: [inputs, outputs of a group, ...]
+            grouped = values.reshape(groups, -1, *values.shape[1:])
+            yield grouped.transpose(0, 4, 1, 2, 3).reshape(shape)
         yield values.reshape(len(values), -1).T.reshape(shape)
     yield values.reshape(shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -102,6 +103,8 @@ class Board:
             DeviceError: The loss is no number; nothing was updated by that sample.
             LinkError: The link failed.
         """
+        if not 0.0 <= learning_rate < math.inf:
+            raise UserError(f"learning_rate is {learning_rate}; allowed: 0 or more, and finite")
         samples = self._packed(x, y)
         every = int(self._manifest["optimizer"].get("accumulation_steps", 1))
         if len(samples) % every:
@@ -218,11 +221,12 @@ class Board:
         if data is not None:
             share = model.config.data.test_share
             overrides["data"] = {"file": data_file(data, model.build_dir, share)}
-        config = with_overrides(model.config, overrides, "Board.fit")
+        config, prepared = with_overrides(model.config, overrides, "Board.fit"), model.prepared
         if data is not None:
             sources = load_sources(config, model.preprocessing)
             check_dataset(sources.data, self._manifest)
-            self._session.prepared = replace(self._session.prepared, sources=sources)
+            prepared = replace(prepared, sources=sources)
+        self._session.prepared = prepared
         start = self._read()
 
         def begin(device: TrainingDevice) -> None:

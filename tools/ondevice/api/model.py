@@ -32,28 +32,29 @@ class Model:
 
     Attributes:
         config: All settings.
+        prepared: Data and compiled model, as `ondevice.session` has them.
         build_dir: Where compiled models and firmware are kept.
     """
 
     def __init__(self, config: Config, prepared: Prepared, build_dir: Path) -> None:
         self.config, self.build_dir = config, build_dir
-        self._prepared = prepared
+        self.prepared = prepared
         self._open: dict[DeviceSettings, weakref.ref[Board]] = {}
 
     @property
     def path(self) -> Path:
         """Directory with model.c and manifest.json."""
-        return self._prepared.model.path
+        return self.prepared.model.path
 
     @property
     def manifest(self) -> dict[str, Any]:
         """Content of manifest.json."""
-        return self._prepared.model.manifest
+        return self.prepared.model.manifest
 
     @property
     def data(self) -> Dataset:
         """As the model takes it: after preprocessing."""
-        return self._prepared.sources.data
+        return self.prepared.sources.data
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -176,7 +177,7 @@ class Model:
         target = target_board(config.device)
         name = target.name if target is not None else "the board"
         check_budget(board_budget(target, self.manifest), self.manifest, name)
-        prepared = replace(self._prepared, board=target)
+        prepared = replace(self.prepared, board=target)
         before = self._open.pop(config.device, lambda: None)()
         if before is not None:
             before.close()
