@@ -69,13 +69,16 @@ def _classifies(history: History) -> bool:
 
 
 def _loss(history: History, last: int, marks: list[Mark]) -> LineChart:
-    losses, window = np.array([event.loss for event in history.trained]), _window(history)
+    # float32 overflows before training is seen to diverge.
+    seen = [(e.step, e.loss) for e in history.trained if np.isfinite(e.loss)]
+    steps, losses = np.array(seen or [(0, 0.0)], np.float64).T
+    window = min(_window(history), len(losses))
     mean = running_mean(losses, window)
     series = [
-        Series("each sample, before its update", history.steps, losses, "c1", "faint"),
-        Series(f"mean of {window} samples", history.steps[window - 1 :], mean, "c1"),
+        Series("each sample, before its update", steps, losses, "c1", "faint"),
+        Series(f"mean of {window} samples", steps[window - 1 :], mean, "c1"),
     ]
-    held = [(e.step, e.loss) for e in history.evaluations]
+    held = [(e.step, e.loss) for e in history.evaluations if np.isfinite(e.loss)]
     if held:
         x, y = np.array(held, np.float64).T
         series.append(Series("held-out samples", x, y, "c2", "points"))
