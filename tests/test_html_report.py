@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from ondevice import cli
 from ondevice.boards import load_board
 from ondevice.environment import describe_environment
 from ondevice.errors import UserError
-from ondevice.events import Ended, Evaluated, Started
+from ondevice.events import Ended, Evaluated, Event, Started
 from ondevice.html_report.axis import Axis, round_step
 from ondevice.html_report.confusion import classes
 from ondevice.html_report.curves import curves
@@ -146,7 +145,8 @@ def test_recall_and_precision_follow_from_the_last_matrix(folder: Path) -> None:
 
 def test_too_many_classes_have_a_table_instead_of_a_matrix(tmp_path: Path) -> None:
     wide = tuple(tuple(int(i == j) for j in range(40)) for i in range(40))
-    events = [started(), trained(1), Evaluated("after", 1, 40, 40, 1.0, 0.1, wide)]
+    measured = Evaluated("after", 1, 40, 40, 1.0, 0.1, wide)
+    events: list[Event] = [started(), trained(1), measured]
     text = render(load_history(write_folder(tmp_path, events)), NOW)
     assert "40 classes are too many" in text
     assert 'class="matrix"' not in text
@@ -183,7 +183,7 @@ def test_a_run_of_an_older_version_has_a_report_without_what_it_did_not_record(
 
 def test_a_regression_has_no_accuracy_and_no_classes(tmp_path: Path) -> None:
     manifest = report_manifest(label={"kind": "target", "count": 1, "dtype": "float32", "bytes": 4})
-    events = [
+    events: list[Event] = [
         started(class_names=()),
         Evaluated("before", 0, 15, 0, None, 2.5),
         *(trained(step) for step in range(1, 5)),
@@ -211,7 +211,7 @@ def test_a_run_that_was_cut_off_says_so_and_shows_what_is_known(tmp_path: Path) 
 def test_losses_that_are_no_numbers_are_left_out_of_the_curve(tmp_path: Path) -> None:
     steps = [replace(trained(step), loss=float("inf")) for step in (1, 2, 3)]
     measured = Evaluated("before", 0, 15, 6, 0.4, float("nan"), None)
-    events: list[Any] = [started(), measured, *steps, trained(4)]
+    events: list[Event] = [started(), measured, *steps, trained(4)]
     section = curves(load_history(write_folder(tmp_path / "one", events)))
     assert section is not None
     assert [one.series.y.tolist() for one in section.charts[0].drawn] == [[1.0], [1.0]]
@@ -305,7 +305,12 @@ def test_the_verb_writes_the_page_where_it_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+
+    def browse(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browse)
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["ondevice", "report", *arguments])
@@ -326,7 +331,7 @@ def test_the_verb_writes_the_page_where_it_is_told(
 
 
 def test_a_long_run_has_a_small_report(tmp_path: Path) -> None:
-    steps: list[Any] = [trained(step) for step in range(1, 20_001)]
+    steps = [trained(step) for step in range(1, 20_001)]
     folder = write_folder(tmp_path, [started(total_steps=20_000), *steps])
     assert write_report(folder, now=NOW).stat().st_size < 150_000
 
