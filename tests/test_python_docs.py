@@ -33,6 +33,7 @@ def test_the_blocks_of_the_page_run_in_order_on_the_simulated_board(
     assert run.after.accuracy > max(run.before.accuracy, 0.5)
     assert abs(known["right"].mean() - run.after.accuracy) <= 2 / 48
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (run.path / "report.html").is_file()
     assert "'lats'" in capsys.readouterr().out.splitlines()[-1]
 
 

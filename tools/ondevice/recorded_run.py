@@ -45,9 +45,16 @@ def load_recorded_run(path: Path) -> RecordedRun:
     Raises:
         UserError: It is none, or is damaged, or the run is complete.
     """
-    _metrics_file(path)
+    metrics = path / "metrics.jsonl"
+    if not metrics.is_file():
+        raise UserError(f"{path}: no metrics.jsonl there; give the folder of a run, runs/DATE-NAME")
     config = load_config(path / "config.toml")
-    replayed = replay(path)
+    try:
+        replayed = _Replay()
+        for record in whole_lines(metrics):
+            replayed.take(record)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{metrics}: damaged: {error}; begin the run again") from error
     if replayed.results is None or replayed.run == 0:
         raise UserError(f"{path}: the run had not begun, or is of an older version; begin it again")
     if replayed.complete:
@@ -69,29 +76,6 @@ def load_recorded_run(path: Path) -> RecordedRun:
         tuple(replayed.evaluations),
         path / START_FILE if (path / START_FILE).is_file() else None,
     )
-
-
-def replay(path: Path) -> "Replay":
-    """Reads what happened in a run, whether it is complete or not.
-
-    Raises:
-        UserError: It is no run folder, or is damaged.
-    """
-    metrics = _metrics_file(path)
-    replayed = Replay()
-    try:
-        for record in whole_lines(metrics):
-            replayed.take(record)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{metrics}: damaged: {error}; begin the run again") from error
-    return replayed
-
-
-def _metrics_file(path: Path) -> Path:
-    metrics = path / "metrics.jsonl"
-    if not metrics.is_file():
-        raise UserError(f"{path}: no metrics.jsonl there; give the folder of a run, runs/DATE-NAME")
-    return metrics
 
 
 def whole_lines(metrics: Path) -> Iterator[dict[str, Any]]:
@@ -116,20 +100,8 @@ def _state(path: Path, run: int) -> ParametersRead | None:
     )
 
 
-class Replay:
-    """Takes the records of a run in order.
-
-    Attributes:
-        results: Of the steps; None before the start.
-        run: Its id.
-        model_id: Of the compiled model.
-        samples: In the training set.
-        step: Steps done.
-        rate_scale: Of the learning rate, from rollbacks.
-        rollbacks: How many there were.
-        evaluations: In order.
-        complete: The last step was done and measured.
-    """
+class _Replay:
+    """Takes the records of a run in order."""
 
     def __init__(self) -> None:
         self.results: StepResults | None = None
@@ -139,11 +111,6 @@ class Replay:
         self.complete = False
 
     def take(self, record: dict[str, Any]) -> None:
-        """Takes one record.
-
-        Raises:
-            ValueError, KeyError, TypeError, IndexError: It is damaged.
-        """
         kind = record["event"]
         if kind == "start":
             self.run, self.model_id = int(record.get("run") or "0", 16), record["model_id"]

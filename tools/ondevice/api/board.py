@@ -33,6 +33,7 @@ from ondevice.live.predictor import probabilities
 from ondevice.session import Session, train_in
 from ondevice.sources import load_sources
 from ondevice.telemetry import TelemetryReader
+from ondevice.trackers.tracker import check_trackers
 from ondevice.training_device import TrainingDevice, counter_unit
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ class Board:
             share = model.config.data.test_share
             overrides["data"] = {"file": data_file(data, model.build_dir, share)}
         config, prepared = with_overrides(model.config, overrides, "Board.fit"), model.prepared
+        check_trackers(config.output)
         if data is not None:
             sources = load_sources(config, model.preprocessing)
             check_dataset(sources.data, self._manifest)

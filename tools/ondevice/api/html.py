@@ -101,7 +101,7 @@ def run_html(run: Run) -> str:
     if run.summary:
         figures.append(("RAM of the model", "", format_bytes(run.summary["ram_bytes"])))
     pictures = []
-    if run.steps and not np.isnan(run.losses).all():
+    if not np.isnan(run.losses).all():
         pictures.append(run.plot())
     if after is not None and after.confusion is not None:
         pictures.append(after.plot())

@@ -1,10 +1,13 @@
 """What a board answers, as arrays."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ondevice.plot import Picture
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Evaluation:
     confusion: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
 
-    def plot(self) -> Any:
-        """Draws the confusion as a matplotlib figure.
+    def plot(self) -> "Picture":
+        """Draws the confusion, as a matplotlib figure.
 
         Raises:
             UserError: There is none.

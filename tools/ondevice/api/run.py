@@ -1,21 +1,18 @@
-"""What a training run left, for a notebook: history, curves, confusion, figures."""
+"""What a training run left, for a notebook: history, curves, confusion, figures, report."""
 
 from __future__ import annotations
 
-import json
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ondevice.api.results import Evaluation
 from ondevice.checkpoint import Checkpoint, load_checkpoint
 from ondevice.errors import UserError
-from ondevice.events import Evaluated
-from ondevice.recorded_run import Replay, replay
-from ondevice.step_results import StepResults
+from ondevice.events import Evaluated, Telemetry
+from ondevice.html_report.history import load_history
+from ondevice.plot import Picture, curves_figure
 
 if TYPE_CHECKING:
     from ondevice.api.model import Model
@@ -35,39 +32,43 @@ class Run:
         path: The folder.
         model: That was trained; None: known by the folder alone.
 
+    Attributes:
+        path: The folder.
+        model: That was trained, where it is known.
+        steps: Training steps done.
+        losses: float64 [steps], of each training sample before its update; NaN where the link
+            lost it.
+        correct: bool [steps], whether each sample was predicted right before its update.
+        counts: int64 [steps], instructions or cycles; 0 where not counted.
+        learning_rates: float64 [steps]; NaN where the link lost it.
+
     Raises:
         UserError: It is no run folder, or damaged.
     """
 
     def __init__(self, path: str | Path, model: Model | None = None) -> None:
         self.path, self.model = Path(path), model
-        self._replay: Replay = replay(self.path)
-        self.manifest: dict[str, Any] = _table(self.path / "manifest.json")
-
-    @property
-    def steps(self) -> int:
-        """Training steps done."""
-        return self._replay.step
-
-    @property
-    def losses(self) -> NDArray[np.float64]:
-        """[steps], of each training sample before its update; NaN where the link lost it."""
-        return self._results.losses[: self.steps]
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """[steps], whether each training sample was predicted right before its update."""
-        return self._results.correct[: self.steps]
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """[steps], instructions or cycles; 0 where not counted."""
-        return self._results.counts[: self.steps]
+        self._history = load_history(self.path)
+        trained = self._history.trained
+        self.steps = trained[-1].step if trained else 0
+        self.losses = np.full(self.steps, np.nan)
+        self.correct = np.zeros(self.steps, np.bool_)
+        self.counts = np.zeros(self.steps, np.int64)
+        self.learning_rates = np.full(self.steps, np.nan)
+        for event in trained:
+            at = event.step - 1
+            self.losses[at], self.correct[at] = event.loss, event.correct
+            self.counts[at], self.learning_rates[at] = event.count or 0, event.learning_rate
 
     @property
     def evaluations(self) -> tuple[Evaluated, ...]:
         """On held-out samples, in order."""
-        return tuple(self._replay.evaluations)
+        return self._history.evaluations
+
+    @property
+    def telemetry(self) -> tuple[Telemetry, ...]:
+        """What board and link said of themselves now and then, in order."""
+        return self._history.telemetry
 
     @property
     def before(self) -> Evaluation | None:
@@ -82,13 +83,17 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether it ended before its last step."""
-        return not self._replay.complete
+        return self._history.interrupted
 
-    @cached_property
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Of the model."""
+        return self._history.manifest
+
+    @property
     def summary(self) -> dict[str, Any]:
-        """Figures; see summary.json in docs/results.md. Empty where the run failed."""
-        file = self.path / "summary.json"
-        return _table(file) if file.is_file() else {}
+        """Figures, as in summary.json; empty where the run failed."""
+        return self._history.summary or {}
 
     @property
     def parameters(self) -> Checkpoint:
@@ -112,18 +117,29 @@ class Run:
             )
         return self.model.checkpoint(self.path / "checkpoint.npz")
 
-    def plot(self) -> Any:
-        """Draws loss and accuracy over the steps as a matplotlib figure.
+    def plot(self) -> Picture:
+        """Draws loss and accuracy over the steps, as a matplotlib figure.
 
         Raises:
             UserError: No step was seen.
         """
-        from ondevice.plot import curves_figure
-
-        if not self.steps or np.isnan(self.losses).all():
+        if np.isnan(self.losses).all():
             raise UserError(f"{self.path}: there is no step to draw")
         title = f"{self.manifest['name']}, {self.manifest['dtype']}"
         return curves_figure(self.losses, self.correct, self.evaluations, title)
+
+    def report(self, file: str | Path | None = None) -> Path:
+        """Writes the run's report, one HTML file, and returns it; see `ondevice report`.
+
+        Args:
+            file: Destination; None: report.html in the folder.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        from ondevice.html_report.page import write_report
+
+        return write_report(self.path, Path(file) if file is not None else None)
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.steps} steps>"
@@ -133,27 +149,10 @@ class Run:
 
         return run_html(self)
 
-    @property
-    def _results(self) -> StepResults:
-        return self._replay.results or StepResults.empty(0)
-
-    @property
-    def _class_names(self) -> tuple[str, ...]:
-        return self.model.data.class_names if self.model is not None else ()
-
     def _moment(self, moment: str) -> Evaluation | None:
-        found = next((e for e in reversed(self.evaluations) if e.moment == moment), None)
+        found = self._history.evaluation(moment)
         if found is None:
             return None
         confusion = np.array(found.confusion, np.int64) if found.confusion else None
-        return Evaluation(found.samples, found.accuracy, found.loss, confusion, self._class_names)
-
-
-def _table(file: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: not readable: {error}; begin the run again") from error
-    if not isinstance(table, dict):
-        raise UserError(f"{file}: not a table; begin the run again")
-    return table
+        names = tuple(self._history.class_names(len(confusion) if confusion is not None else 0))
+        return Evaluation(found.samples, found.accuracy, found.loss, confusion, names)
