@@ -238,7 +238,7 @@ def test_a_large_terminal_shows_every_figure() -> None:
         "100/100  100 %  epoch 2 of 2", "samples/s 10", "instructions/step 1,100", "elapsed 0:16",
         "held out 88.9 %", "held out 0.2", "confusion", "walking fast", "forward 55%",
         "update 9%", "d.first", "RAM 3,136 B of 16.0 KB (19 %)", "session 1,000 B",
-        "arena 64 of 64 B, stack 900 of 2,048 B", "requests   1,000",
+        "arena touched 64 of 64 B", "stack touched 900 of 2,048 B", "requests   1,000",
         "requests/s 100", "KB/s       20.0",
         "saturated 400 10.00%", "zeroed    200  5.00%", "done", "After training: accuracy",
     ):  # fmt: skip
@@ -259,7 +259,7 @@ def test_a_small_terminal_shows_the_panels_that_matter_most() -> None:
 
 def test_confusion_stands_before_and_last_side_by_side_with_names() -> None:
     rows = text_of(confusion_panel(state_of(finished()), Surface(58, 12)))
-    assert rows[0].split() == ["before", "step", "100"]
+    assert rows[0].split() == ["before", "latest"]
     assert rows[1].split() == ["id", "wf", "ru"] * 2
     assert rows[3].split() == ["walking", "fast", "3", "·", "·", "·", "3", "·"]
 
@@ -300,7 +300,7 @@ def test_more_stack_than_reserved_is_not_hidden() -> None:
     reducer = trained()
     reducer.take(telemetry(100, stack_high_water_bytes=3000), 16.0)
     shown = "\n".join(text_of(ram_panel(state_of(reducer), Surface(64, 14))))
-    assert "stack 3,000 of 2,048 B" in shown
+    assert "stack touched 3,000 of 2,048 B" in shown
 
 
 def test_a_curve_goes_from_corner_to_corner() -> None:

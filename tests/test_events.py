@@ -18,6 +18,7 @@ from ondevice.events import (
     event_of_record,
     event_record,
 )
+from ondevice.link.messages import StepResult
 from ondevice.train import run_training
 from toy_training import ToyDevice, toy_dataset, toy_manifest
 
@@ -51,6 +52,33 @@ def test_a_run_says_what_its_classes_are_called_and_how_long_it_took() -> None:
     times = [event.elapsed_s for event in events if isinstance(event, Telemetry)]
     assert len(times) == 30
     assert times == sorted(times)
+
+
+class CountingDevice(ToyDevice):
+    """Has one operator, of ten ticks a training step and three a forward pass."""
+
+    ticks = 2**32 - 50
+
+    def evaluate(self) -> StepResult:
+        self.ticks += 3
+        return super().evaluate()
+
+    def train(self) -> StepResult:
+        self.ticks += 10
+        return super().train()
+
+    def profile(self) -> list[int]:
+        return [self.ticks % 2**32]
+
+
+def test_operators_are_counted_in_training_steps_alone() -> None:
+    events: list[Event] = []
+    settings = TrainingSettings(steps=60, learning_rate=0.5)
+    device, data = CountingDevice(), toy_dataset()
+    run_training(device, toy_manifest(), data, settings, events.append, evaluate_each_epoch=True)
+    read = {event.step: event.op_counts for event in events if isinstance(event, Telemetry)}
+    assert device.ticks == 2**32 - 50 + 600 + 4 * 20 * 3
+    assert read == {step: (10 * step,) for step in range(1, 61)}
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,9 @@ class TrainingSettings:
     Where the loss is no number, or its mean exceeds `rollback_factor` times the best mean so far
     (0: does not matter), training goes back to the best checkpoint at half the learning rate, at
     most `rollbacks` times; see docs/reliability.md.
+
+    `evaluate_each_epoch` measures on the held-out samples between epochs, too, which takes a
+    forward pass for each of them.
     """
 
     steps: int | None = field(default=None, metadata={"minimum": 1})
@@ -102,6 +105,7 @@ class TrainingSettings:
     checkpoint_every_steps: int | None = field(default=None, metadata={"minimum": 1})
     rollback_factor: float = field(default=5.0, metadata={"minimum": 0.0, "maximum": 1e6})
     rollbacks: int = field(default=3, metadata={"minimum": 0, "maximum": 50})
+    evaluate_each_epoch: bool = False
 
     def total_steps(self, samples: int) -> int:
         """Returns the number of training steps for a set of `samples`."""

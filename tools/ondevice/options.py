@@ -213,6 +213,9 @@ SETTINGS = {
         "Of --lr-schedule step: what a step multiplies with (default: 0.1)",
     ),
     "training.seed": _training(int, "--seed", "Of the order of samples (default: 0)", min=0),
+    "training.evaluate_each_epoch": _training(
+        bool, "--eval-epochs", "Measure held-out accuracy after every epoch, not only the last."
+    ),
     "training.checkpoint_every_steps": _own(
         int, "--checkpoint-every", "Steps between checkpoints (default: an epoch)", min=1
     ),

@@ -258,6 +258,7 @@ def train_in(
                 config.training,
                 record,
                 should_stop,
+                config.training.evaluate_each_epoch,
                 recovery=recovery,
                 recorded=resumed.recorded if resumed is not None else None,
             )

@@ -30,9 +30,16 @@ class TelemetryReader:
         self._last: list[int] = []
 
     def restart(self, device: TrainingDevice) -> None:
-        """The device is another one, or its counters were set: counts from there on."""
+        """Counts from there on: the device is another one, or it did what is no training step."""
         self._last = list(device.profile())
         self._sums = self._sums or [0] * len(self._last)
+
+    def add(self, device: TrainingDevice) -> None:
+        """Adds what the operators took since the last time."""
+        now = list(device.profile())
+        for index, (count, last) in enumerate(zip(now, self._last, strict=True)):
+            self._sums[index] += (count - last) % 2**32
+        self._last = now
 
     def read(self, device: TrainingDevice, step: int, memory: MemoryUsage) -> Telemetry:
         """Asks the device.
@@ -42,10 +49,7 @@ class TelemetryReader:
             step: Steps done.
             memory: The most that was measured so far.
         """
-        now = list(device.profile())
-        for index, (count, last) in enumerate(zip(now, self._last, strict=True)):
-            self._sums[index] += (count - last) % 2**32
-        self._last = now
+        self.add(device)
         counters, link = device.counters(), device.link_statistics
         return Telemetry(
             step=step,

@@ -229,7 +229,7 @@ class _Run:
             if self._step % self._checkpoint_every == 0 and not self._states.has(self._step):
                 self._keep_state()
             epoch_ends = self._step > 0 and self._step % self._samples == 0
-            if self._evaluate_each_epoch and epoch_ends and self._evaluate("epoch") is None:
+            if self._evaluate_each_epoch and epoch_ends and self._evaluate_epoch() is None:
                 return
             self._train_one()
             if self._step % self._telemetry_every == 0:
@@ -291,6 +291,12 @@ class _Run:
                 measured = measure()
         if measured is not None:
             self._on_event(measured)
+        return measured
+
+    def _evaluate_epoch(self) -> Evaluated | None:
+        self._telemetry.add(self._device)
+        measured = self._evaluate("epoch")
+        self._telemetry.restart(self._device)  # what the forward passes took is of no step
         return measured
 
     def _keep_state(self) -> ParametersRead:

@@ -9,6 +9,7 @@ from ondevice.dashboard.state import State
 from ondevice.dashboard.surface import Surface
 
 MOST_CLASSES = 12
+SHORTEST_NAME = 5  # characters, where two matrices stand side by side
 Matrix = tuple[tuple[int, ...], ...]
 # Rising shares of a row, right and wrong: dark enough for white figures.
 _RIGHT = ("#1c2b1c", "#1f4023", "#22572b", "#256e33", "#27863b")
@@ -16,8 +17,10 @@ _WRONG = ("#3a2222", "#5a2626", "#7a2a2a", "#992e2e", "#b83232")
 
 
 def confusion_title(state: State) -> str:
-    """What is shown, and where rows and columns are."""
-    return "confusion (rows: true, columns: predicted)"
+    """What is shown, and what its rows are."""
+    measured = [event for event in state.evaluations if event.confusion is not None]
+    when = f" {_when(measured[-1].moment, measured[-1].step)}" if measured else ""
+    return f"confusion{when} (a row: a true class)"
 
 
 def confusion_panel(state: State, surface: Surface) -> RenderableType:
@@ -33,16 +36,14 @@ def confusion_panel(state: State, surface: Surface) -> RenderableType:
     names = names_of(state, classes)
     cell = max(3, len(str(max(max(row) for row in (*first.confusion, *last.confusion)))) + 1)
     label = min(max(len(name) for name in names), max(4, surface.width - classes * cell - 1))
-    both = label + 2 * (1 + classes * cell) + 2
     too_high, too_wide = classes + 1 > surface.height, classes * cell + label + 1 > surface.width
     if classes > MOST_CLASSES or too_high or too_wide:
         return _worst_pairs(first.confusion, last.confusion, names, surface)
-    shown: list[tuple[str, Matrix]] = [(_when(last.moment, last.step), last.confusion)]
-    if last is not first:
-        spare = surface.width - both
-        label = max(5, label + min(0, spare))
-        if label + 2 * (1 + classes * cell) + 2 <= surface.width:
-            shown.insert(0, ("before", first.confusion))
+    shown: list[tuple[str, Matrix]] = [("latest", last.confusion)]
+    beside = min(label, surface.width - 2 * (1 + classes * cell) - 2)
+    if last is not first and beside >= SHORTEST_NAME and classes + 2 <= surface.height:
+        shown.insert(0, ("before", first.confusion))
+        label = beside
     return _matrices(shown, names, label, cell, surface)
 
 
@@ -53,7 +54,7 @@ def names_of(state: State, classes: int) -> tuple[str, ...]:
 
 
 def _when(moment: str, step: int) -> str:
-    return moment if moment == "before" else f"step {step:,}"
+    return moment if moment == "before" else f"at step {step:,}"
 
 
 def _matrices(
@@ -71,7 +72,7 @@ def _matrices(
         top.append(f"{title:^{classes * cell}.{classes * cell}}", style="bold")
         heads.append(space)
         heads.append("".join(f"{_abbreviated(name, cell - 1):>{cell}}" for name in names))
-    lines = [top, heads] if classes + 2 <= surface.height else [heads]
+    lines = [top, heads] if len(shown) > 1 else [heads]  # the title says when one was measured
     for true, name in enumerate(names):
         line = Text(f"{_abbreviated(name, label):<{label}}", no_wrap=True, overflow="crop")
         for index, (_, matrix) in enumerate(shown):

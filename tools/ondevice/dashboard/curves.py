@@ -27,8 +27,8 @@ def _held_out(state: State, loss: bool) -> str:
         return ""
     last = state.evaluations[-1]
     if loss:
-        return f" (held out {last.loss:.4g})"
-    return "" if last.accuracy is None else f" (held out {100 * last.accuracy:.1f} %)"
+        return f" (● held out {last.loss:.4g})"
+    return "" if last.accuracy is None else f" (● held out {100 * last.accuracy:.1f} %)"
 
 
 def loss_panel(state: State, surface: Surface) -> Text:

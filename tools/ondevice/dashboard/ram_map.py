@@ -1,6 +1,8 @@
 """The board's RAM, and who lies where in the arena when it is fullest."""
 
 from collections.abc import Sequence
+from itertools import cycle
+from string import ascii_lowercase
 from typing import Any
 
 from rich.console import Group
@@ -10,6 +12,7 @@ from ondevice.dashboard.state import State
 from ondevice.dashboard.surface import Surface
 from ondevice.display import format_bytes
 
+SMALL_SHARE = 0.015  # of all that is used; smaller parts are shown as one
 Part = tuple[str, int]  # name, bytes
 
 _PARTS = {
@@ -22,14 +25,14 @@ _PARTS = {
 _LOOKS = {  # letter where there is no colour, and colour
     "arena": ("A", "#5f87ff"),
     "parameters": ("P", "#5faf5f"),
-    "state": ("O", "#d7af5f"),
+    "state": ("M", "#d7af5f"),
     "scales": ("S", "#af87d7"),
     "label, output": ("L", "#87afaf"),
+    "other": ("O", "#87afaf"),
     "session": ("N", "#5fafaf"),
     "stack": ("K", "#ff875f"),
 }
 _KINDS = {"activation": "#5f87ff", "gradient": "#ff875f", "mask": "#af87d7", "input": "#5faf5f"}
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def ram_title(state: State) -> str:
@@ -43,7 +46,7 @@ def ram_title(state: State) -> str:
 
 def ram_panel(state: State, surface: Surface) -> Group:
     """A bar of the board's RAM, its legend, high water marks, and a bar of the arena."""
-    parts = ram_parts(state)
+    parts = _with_small_together(ram_parts(state))
     lines: list[Text] = []
     board = state.facts.board_ram_bytes
     free = board - sum(size for _, size in parts)
@@ -69,6 +72,15 @@ def ram_parts(state: State) -> list[Part]:
     parts = [(name, int(memory.get(key, 0))) for name, key in _PARTS.items()]
     parts += [("session", started.session_bytes), ("stack", started.stack_bytes)]
     return [part for part in parts if part[1] > 0]
+
+
+def _with_small_together(parts: list[Part]) -> list[Part]:
+    whole = sum(size for _, size in parts)
+    small = [part for part in parts if part[1] < SMALL_SHARE * whole]
+    if len(small) < 2:
+        return parts
+    rest = [part for part in parts if part not in small]
+    return [*rest, ("other", sum(size for _, size in small))]
 
 
 def fullest_step(tensors: Sequence[dict[str, Any]]) -> int:
@@ -143,18 +155,19 @@ def _high_water(state: State, surface: Surface) -> list[Text]:
     if last is None or not last.arena_high_water_bytes:
         return [Text("high water: not measured yet", style="dim")]
     arena = int(state.facts.memory["arena_bytes"])
-    text = Text("touched: ", style="dim", no_wrap=True, overflow="crop")
-    _touched(text, "arena", last.arena_high_water_bytes, arena)
+    pieces = [_touched("arena", last.arena_high_water_bytes, arena)]
     if last.stack_high_water_bytes:
-        text.append(", ")
-        _touched(text, "stack", last.stack_high_water_bytes, state.started.stack_bytes)
-    return [text]
+        stack = state.started.stack_bytes
+        pieces.append(_touched("stack", last.stack_high_water_bytes, stack))
+    return _flow(pieces, surface.width)
 
 
-def _touched(text: Text, name: str, used: int, planned: int) -> None:
-    text.append(f"{name} ")
+def _touched(name: str, used: int, planned: int) -> Text:
+    text = Text()
+    text.append(f"{name} touched ", style="dim")
     text.append(f"{used:,}", style="bold red" if 0 < planned < used else "bold green")
     text.append(f" of {planned:,} B" if planned else " B")
+    return text
 
 
 def _arena(state: State, surface: Surface) -> list[Text]:
@@ -165,18 +178,23 @@ def _arena(state: State, surface: Surface) -> list[Text]:
     live = live_tensors(tensors, step)
     if not live or not arena:
         return []
-    cells = [-1] * surface.width
+    owners = [-1] * surface.width
     for index, tensor in enumerate(live):
         begin = int(tensor["offset"]) * surface.width // arena
         end = (int(tensor["offset"]) + int(tensor["bytes"])) * surface.width // arena
         for cell in range(begin, min(max(end, begin + 1), surface.width)):
-            cells[cell] = index
+            owners[cell] = index
+    shown = list(dict.fromkeys(owner for owner in owners if owner >= 0))
+    looks = {-1: (surface.pick("░", "."), "dim")}
+    for letter, index in zip(cycle(ascii_lowercase), shown, strict=False):
+        colour = _KINDS[kind_of(str(live[index]["name"]))]
+        looks[index] = (letter, f"black on {colour}" if surface.colour else "")
     bar, pieces = Text(no_wrap=True, overflow="crop"), []
-    for index in cells:
-        bar.append(*_tensor_cell(live, index, surface))
-    for index in dict.fromkeys(index for index in cells if index >= 0):
+    for owner in owners:
+        bar.append(*looks[owner])
+    for index in shown:
         piece = Text()
-        piece.append(*_tensor_cell(live, index, surface))
+        piece.append(*looks[index])
         piece.append(f" {_name_with_hidden(live, index)}")
         pieces.append(piece)
     ops = state.facts.ops
@@ -194,11 +212,3 @@ def _name_with_hidden(live: Sequence[dict[str, Any]], index: int) -> str:
         if other["offset"] == shown["offset"] and other["bytes"] <= shown["bytes"]
     ]
     return " over ".join([str(shown["name"]), *under])
-
-
-def _tensor_cell(live: Sequence[dict[str, Any]], index: int, surface: Surface) -> tuple[str, str]:
-    if index < 0:
-        return surface.pick("░", "."), "dim"
-    colour = _KINDS[kind_of(str(live[index]["name"]))]
-    letter = _LETTERS[index % len(_LETTERS)]
-    return letter, f"black on {colour}" if surface.colour else ""

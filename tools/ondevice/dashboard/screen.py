@@ -20,6 +20,7 @@ from ondevice.dashboard.surface import FramedPanel
 SMALLEST = (80, 15)  # columns and lines; below, no dashboard
 ALL_PANELS = (100, 30)  # likewise, where all panels have room
 _HEADER_LINES = 3
+_ASCII = str.maketrans({"…": ".", "●": "o"})
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Picture:
         """Draws it."""
         for segment in console.render(self.layout, options):
             if options.ascii_only:
-                text = segment.text.replace("…", ".").encode(options.encoding, "replace")
+                text = segment.text.translate(_ASCII).encode(options.encoding, "replace")
                 yield Segment(text.decode(options.encoding), segment.style, segment.control)
             else:
                 yield segment
@@ -45,7 +46,7 @@ def dashboard(state: State, columns: int, lines: int) -> Picture:
     if lines > _HEADER_LINES + 5:
         rows.append(_curves(state))
     if columns >= ALL_PANELS[0] and lines >= ALL_PANELS[1]:
-        rows += _all_panels(state, lines)
+        rows += _all_panels(state, columns, lines)
     elif lines >= 20:
         rows.append(_small_panels(state, lines))
     rows.append(_row("messages", _messages(state, lines), size=_message_lines(lines)))
@@ -67,10 +68,10 @@ def _curves(state: State) -> Layout:
     return row
 
 
-def _all_panels(state: State, lines: int) -> list[Layout]:
+def _all_panels(state: State, columns: int, lines: int) -> list[Layout]:
     middle, bottom, right = Layout(name="middle"), Layout(name="bottom"), Layout(name="right")
-    middle.size = min(20, max(10, lines * 3 // 8))
-    bottom.size = min(12, max(9, lines // 4 + 1))
+    middle.size = min(20, lines // 3)
+    bottom.size = min(12, lines // 4 + 1)
     middle.split_row(
         _row("confusion", FramedPanel(confusion_title(state), confusion_panel, state)),
         _row("operators", FramedPanel(operators_title(state), operators_panel, state)),
@@ -79,9 +80,8 @@ def _all_panels(state: State, lines: int) -> list[Layout]:
         _row("link", FramedPanel("link", link_panel, state)),
         _row("gradients", FramedPanel("gradients", gradients_panel, state)),
     )
-    right.ratio = 11
-    ram = _row("ram", FramedPanel(ram_title(state), ram_panel, state), ratio=9)
-    bottom.split_row(ram, right)
+    right.size = max(54, columns * 2 // 5)
+    bottom.split_row(_row("ram", FramedPanel(ram_title(state), ram_panel, state)), right)
     return [middle, bottom]
 
 
@@ -99,7 +99,7 @@ def _small_panels(state: State, lines: int) -> Layout:
 
 
 def _message_lines(lines: int) -> int:
-    return 1 if lines < ALL_PANELS[1] else 2
+    return 1 if lines < 36 else 2
 
 
 def _messages(state: State, lines: int) -> Group:
