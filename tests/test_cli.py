@@ -330,6 +330,7 @@ def test_ctrl_c_finishes_the_step_and_leaves_a_usable_checkpoint(
     assert "Traceback" not in error
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert records[-1] == {"event": "end", "step": records[-2]["step"], "interrupted": True}
+    assert "did not come to its end" in (metrics.parent / "report.html").read_text()
     checkpoint = load_checkpoint(metrics.parent / "checkpoint.npz")
     assert checkpoint.step == records[-1]["step"] >= 1
     # The fake model counts its training steps in its first weight.
@@ -345,6 +346,8 @@ def test_a_device_that_dies_is_one_line(compile_c: Callable[[str], Path], tmp_pa
     assert process.returncode == 1
     (fault,) = [line for line in error.splitlines() if line.startswith("ondevice: ")]
     assert "was ended by signal 9" in fault
+    (report,) = tmp_path.glob("**/report.html")  # of what is known of a run that failed
+    assert "did not come to its end" in report.read_text()
     assert "Traceback" not in error
 
 

@@ -57,6 +57,21 @@ def test_int8_weights_after_fifty_steps_are_byte_identical_on_host_and_in_qemu(b
     assert simulated.scales == host.scales
 
 
+def test_a_run_in_qemu_leaves_a_report_with_the_counts_of_every_operator() -> None:
+    run, events = trained("qemu_f405")
+    page = (run / "report.html").read_text()
+    table = page[page.index('id="operator-table"') :].partition("</table>")[0]
+    rows = [re.findall(r'<td class="number" data-value="([^"]+)"', r) for r in table.split("<tr>")]
+    counts = [float(row[1]) for row in rows if row]
+    operators = json.loads((run / "manifest.json").read_text())["ops"]
+    assert len(counts) == len(operators)
+    steps = [event["count"] for event in events if event["event"] == "step"]
+    # What is not in an operator is the listing's calls: next to nothing of a step.
+    assert 0.99 * np.mean(steps) < sum(counts) < np.mean(steps)
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["programs"].keys() == {"arm-none-eabi-gcc", "qemu-system-arm"}
+
+
 def test_adam_with_a_cosine_schedule_is_byte_identical_on_host_and_in_qemu(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)

@@ -57,7 +57,7 @@ def budget(history: History) -> Budget:
         for name, key, colour in _MODEL
     ]
     if started.session_bytes:
-        said = "said by the board"
+        said = "reported by the board"
         found.append(("runtime's session", started.session_bytes, "c2", said))
     if started.stack_bytes:
         found.append(("stack", started.stack_bytes, "c2", "reserved by the board"))

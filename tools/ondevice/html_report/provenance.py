@@ -113,7 +113,7 @@ def _versions(history: History) -> Facts:
     if about.get("title"):
         facts = [("board", f"{history.started.board}: {about['title']}")]
     if environment.get("begun"):
-        facts.append(("begun", str(environment["begun"])))
+        facts.append(("begun", str(environment["begun"]).replace("T", " ")))
     if environment.get("python"):
         facts.append(("Python", str(environment["python"])))
     facts += [(str(k), str(v)) for k, v in (environment.get("packages") or {}).items()]

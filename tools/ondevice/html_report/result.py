@@ -129,5 +129,5 @@ def _steps(history: History) -> Tile:
         if summary.get(key):
             note += f"; {name}: {summary[key]}"
     if summary.get("training_s") is not None:
-        note += f"; {summary['training_s']:,.0f} s of wall time on this computer's side"
+        note += f"; {summary['training_s']:,.0f} s of wall time"
     return Tile("Training steps", (Figure("steps", whole(done)),), note)
