@@ -2,12 +2,15 @@
 
 import doctest
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,10 @@ from ondevice import cli
 from ondevice.api import board as board_module
 from ondevice.api import compilation, model_checkpoint
 from ondevice.api import run as run_module
+from ondevice.api.keywords import CompileSettings, TrainingKeywords
 from ondevice.checkpoint import checkpoint_from_device
+from ondevice.config import Config, ModelSettings, TrainingSettings
+from ondevice.events import Event, StepTrained
 
 CLASSES = 3
 
@@ -104,6 +110,15 @@ def test_every_name_of_the_package_is_there() -> None:
         _ = ondevice.nothing
 
 
+def test_keyword_arguments_are_all_keys_of_the_configuration() -> None:
+    named = {*signature(ondevice.compile).parameters, *signature(ondevice.Board.fit).parameters}
+    known = {item.name for kind in (ModelSettings, TrainingSettings) for item in fields(kind)}
+    typed = CompileSettings.__optional_keys__ | TrainingKeywords.__optional_keys__
+    sections = {item.name for item in fields(Config)}
+    assert typed <= known | sections
+    assert known - {"file"} <= typed | named
+
+
 def test_every_error_is_a_user_error() -> None:
     errors = [name for name in ondevice.__all__ if name.endswith(("Error", "Fault"))]
     assert len(errors) > 8
@@ -131,11 +146,11 @@ def test_a_float32_step_is_the_step_of_torchs_sgd(make: Make, batch: int) -> Non
     assert not torch.allclose(state["0.weight"], made.network.state_dict()["0.weight"])
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("int8", 0.08)])
-def test_what_a_board_learnt_computes_the_same_in_torch_also_through_a_batch_norm(
-    make: Make, dtype: str, tolerance: float
+def test_what_a_board_learnt_in_int8_computes_the_same_in_torch_also_through_a_batch_norm(
+    make: Make,
 ) -> None:
-    made = make(norm=True, dtype=dtype)
+    tolerance = 0.08
+    made = make(norm=True, dtype="int8")
     x, y = samples()
     for _ in range(2):
         made.board.train_step(x, y, learning_rate=0.05)
@@ -275,6 +290,55 @@ def test_fit_goes_on_from_what_the_board_holds(make: Make, tmp_path: Path) -> No
         again = other.submit(made.board.fit, steps=1, learning_rate=0.0, output=tmp_path).result()
     assert again.before is not None
     assert again.before.samples == len(made.model.data.x_test), "the model's own data again"
+
+
+def test_ctrl_c_ends_a_run_after_the_step_and_keeps_what_was_learnt(
+    make: Make, tmp_path: Path
+) -> None:
+    made = make(norm=True, dtype="int8")
+
+    def press(event: Event) -> None:
+        if isinstance(event, StepTrained) and event.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = made.board.fit(epochs=5, output=tmp_path, on_event=press)
+    assert run.interrupted
+    assert run.steps == run.checkpoint().step == 7
+    assert run.after is None
+
+
+def test_a_simulator_that_dies_is_started_again_where_the_run_was(
+    make: Make, tmp_path: Path
+) -> None:
+    model = make(norm=True, dtype="int8").model
+    before = children()
+    with model.connect(flash_file=tmp_path / "flash.bin", reconnect_s=60) as board:
+        simulators = children() - before
+        assert len(simulators) == 1
+        board.train_step(*samples(9), learning_rate=0.05)  # fit begins with this, not from new
+
+        def kill(event: Event) -> None:
+            if isinstance(event, StepTrained) and event.step == 5 and simulators:
+                os.kill(simulators.pop(), signal.SIGKILL)
+
+        run = board.fit(
+            steps=20, learning_rate=0.05, checkpoint_every_steps=1000, output=tmp_path,
+            on_event=kill,
+        )  # fmt: skip
+        assert not run.interrupted
+        assert run.steps == 20
+        assert run.summary["reconnects"] == 1
+        learnt = board.checkpoint().content.parameter_bytes()
+    with model.connect(flash_file=tmp_path / "other.bin") as board:
+        board.train_step(*samples(9), learning_rate=0.05)
+        board.fit(steps=20, learning_rate=0.05, output=tmp_path)
+        assert board.checkpoint().content.parameter_bytes() == learnt
+
+
+def children() -> set[int]:
+    """Processes that this one has started, by any of its threads."""
+    found = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {int(number) for file in found for number in file.read_text().split()}
 
 
 def test_html_shows_figures_and_escapes_names(make: Make, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.api.inputs import Data, array_of, data_file
+from ondevice.api.keywords import TrainingKeywords
 from ondevice.api.model_checkpoint import ModelCheckpoint
 from ondevice.api.progress import progress
 from ondevice.api.results import Evaluation, StepResult
@@ -192,7 +193,7 @@ class Board:
         output: str | Path | None = None,
         on_event: Callable[[Event], None] = lambda event: None,
         show: bool = True,
-        **training: Any,
+        **training: Unpack[TrainingKeywords],
     ) -> Run:
         """Trains as `ondevice train` does, from what the board holds now, into a run folder.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ondevice.api.inputs import Data, array_of, data_file, module_file
+from ondevice.api.keywords import CompileSettings
 from ondevice.api.model import Model
-from ondevice.config import Config, ModelSettings, Overrides, with_overrides
+from ondevice.config import Config, ModelSettings, with_overrides
 from ondevice.data import Dataset
 from ondevice.errors import UserError
 from ondevice.preprocessing import Preprocessing
@@ -36,7 +37,7 @@ def compile(
     calibration: Data | None = None,
     preprocessing: Preprocessing | None = None,
     build_dir: str | Path = "build",
-    **settings: Any,
+    **settings: Unpack[CompileSettings],
 ) -> Model:
     """Compiles a network into a training step for a board; cached by content below `build_dir`.
 
@@ -72,8 +73,13 @@ def compile(
         UserError: The network, the data or a setting is wrong, or the model does not fit the board.
     """
     root = Path(build_dir)
-    explicit = {"scheme": scheme, "dtype": dtype, "loss": loss, "optimizer": optimizer}
-    overrides = _sections(settings, {"model": explicit, "device": {"board": board}})
+    model_settings: dict[str, object] = {
+        "scheme": scheme,
+        "dtype": dtype,
+        "loss": loss,
+        "optimizer": optimizer,
+    }
+    overrides = _sections(settings, {"model": model_settings, "device": {"board": board}})
     config = with_overrides(Config(), overrides, "ondevice.compile")
     share = config.data.test_share
     files = {
@@ -115,25 +121,37 @@ def load(
     from ondevice.compiled_model import load_model_directory
 
     manifest = load_model_directory(directory).manifest
-    kept = {key: manifest[key] for key in ("dtype", "loss")}
-    return compile(directory, data, board=board, build_dir=build_dir, **kept)
+    return compile(
+        directory,
+        data,
+        board=board,
+        dtype=manifest["dtype"],
+        loss=manifest["loss"],
+        build_dir=build_dir,
+    )
 
 
-def _sections(settings: Mapping[str, Any], base: dict[str, dict[str, Any]]) -> Overrides:
-    """Sorts keyword arguments by section: keys of [model], and other sections as dictionaries."""
-    sections = [item.name for item in fields(Config) if item.name != "model"]
-    known = [item.name for item in fields(ModelSettings)]
+def _sections(
+    settings: Mapping[str, Any], explicit: dict[str, dict[str, object]]
+) -> dict[str, dict[str, object]]:
+    """Sorts keyword arguments by section: keys of [model], and other sections as dictionaries.
+
+    Raises:
+        UserError: There is no such setting.
+    """
+    allowed = CompileSettings.__optional_keys__
+    model = [item.name for item in fields(ModelSettings) if item.name in allowed]
     for name, value in settings.items():
-        if name in sections and isinstance(value, Mapping):
-            base[name] = {**base.get(name, {}), **value}
-        elif name in known and name != "file":
-            base["model"][name] = value
-        else:
+        if name not in allowed or (name not in model and not isinstance(value, Mapping)):
             raise UserError(
-                f"ondevice.compile: unknown setting {name}={value!r}; allowed: "
-                f"{', '.join(known[1:])}, and as dictionaries {', '.join(sections)}"
+                f"ondevice.compile: unknown setting {name}={value!r}; allowed: {', '.join(model)}, "
+                f"and as dictionaries {', '.join(sorted(allowed - set(model)))}"
             )
-    return base
+        if name in model:
+            explicit["model"][name] = value
+        else:
+            explicit[name] = dict(value)
+    return explicit
 
 
 def _as_set(calibration: Data) -> Data:
