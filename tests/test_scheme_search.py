@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ondevice import cli
 from ondevice.errors import UserError
-from ondevice.search import command
+from ondevice.search import run as search_run
 from ondevice.search.bench import SearchInterrupted
 from ondevice.search.contribution import Contributions, analyse_contributions, analysis_size
 from ondevice.search.events import PhaseStarted, RunFinished, SchemeStarted
@@ -216,7 +216,7 @@ def test_ctrl_c_ends_with_code_130_and_says_how_to_go_on(
         on_event(RunFinished("last", "wearer 6", "validation", 0.01, 0, 0.75, known=False))
         raise SearchInterrupted
 
-    monkeypatch.setattr(command, "run_search", stopped)
+    monkeypatch.setattr(search_run, "run_search", stopped)
     monkeypatch.setattr(sys, "argv", ["ondevice", "search", "--ram", "9K", "--json"])
     with pytest.raises(SystemExit) as end:
         cli.main()
