@@ -65,7 +65,7 @@ def test_a_run_in_qemu_leaves_a_report_with_the_counts_of_every_operator() -> No
     counts = [float(row[1]) for row in rows if row]
     operators = json.loads((run / "manifest.json").read_text())["ops"]
     assert len(counts) == len(operators)
-    steps = [event["count"] for event in events if event["event"] == "step"]
+    steps = [float(str(e["count"])) for e in events if e["event"] == "step"]
     # What is not in an operator is the listing's calls: next to nothing of a step.
     assert 0.99 * np.mean(steps) < sum(counts) < np.mean(steps)
     environment = json.loads((run / "environment.json").read_text())

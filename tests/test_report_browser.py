@@ -23,6 +23,8 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
+DARK = [{"name": "prefers-color-scheme", "value": "dark"}]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,6 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(flag)
+    options.add_argument("about:blank")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, Service(executable_path=str(DRIVER)))
     try:
@@ -70,11 +73,9 @@ def test_nothing_is_asked_for_but_the_file_itself_and_no_error_is_logged(
     page: Any, folder: Path
 ) -> None:
     messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    asked = [
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    ]
+    requests = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    # The browser's own first tab is not of the report.
+    asked = [r["request"]["url"] for r in requests if not r["documentURL"].startswith("chrome:")]
     assert asked == [(folder / "report.html").as_uri()]
     assert page.get_log("browser") == []
 
@@ -167,6 +168,23 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(page: Any) -> None:
             "return [...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0)"
         )
     finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_printed_page_cuts_nothing_off(page: Any) -> None:
+    try:
+        page.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": 794, "height": 1123, "deviceScaleFactor": 1, "mobile": False},  # A4
+        )
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        page.refresh()
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 794
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": DARK})
+        ground = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb(255, 255, 255)"  # paper is white, whatever the screen is
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
