@@ -9,8 +9,9 @@ from rich.console import Console, RenderableType
 
 from ondevice.dashboard.choice import wants_dashboard
 from ondevice.dashboard.confusion import confusion_panel
+from ondevice.dashboard.figures import format_duration, short_count
 from ondevice.dashboard.gradients import gradients_panel
-from ondevice.dashboard.header import format_duration, header
+from ondevice.dashboard.header import header
 from ondevice.dashboard.link_quality import link_panel
 from ondevice.dashboard.operators import operators_panel
 from ondevice.dashboard.plot import Axis, plot
@@ -332,6 +333,15 @@ def test_a_regression_has_no_accuracy_nor_confusion() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (65.9, "1:05"), (7384, "2:03:04")])
 def test_durations_are_written_as_clocks_do(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0"), (999, "999"), (1234, "1.2k"), (81_300, "81.3k"), (287_000, "287k"),
+     (1_064_700, "1.1M"), (4.2e9, "4.2G")],
+)  # fmt: skip
+def test_counts_are_at_most_five_characters(count: float, words: str) -> None:
+    assert short_count(count) == words
 
 
 class Terminal(io.StringIO):

@@ -3,6 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
+from ondevice.dashboard.figures import short_count
 from ondevice.dashboard.state import State
 from ondevice.dashboard.surface import Surface
 
@@ -20,14 +21,18 @@ def gradients_panel(state: State, surface: Surface) -> Table:
         table.add_row("float32:", "exact")
     elif last is not None:
         seen = state.facts.gradient_elements * last.step
-        table.add_row("saturated", f"{last.saturated:,}", _share(last.saturated, seen, NOTABLE))
-        table.add_row("zeroed", f"{last.zeros:,}", _share(last.zeros, seen, 1.0))
+        table.add_row("saturated", _count(last.saturated), _share(last.saturated, seen, NOTABLE))
+        table.add_row("zeroed", _count(last.zeros), _share(last.zeros, seen, 1.0))
     else:
         table.add_row("gradients", "not read yet")
     table.add_row("rollbacks", Text(str(len(state.rollbacks))))
     if state.rollbacks:
         table.add_row("rate", f"times {state.rollbacks[-1].rate_scale:g}")
     return table
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 100_000 else short_count(number)
 
 
 def _share(count: int, seen: int, notable: float) -> Text:

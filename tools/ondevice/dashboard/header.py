@@ -5,6 +5,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ondevice.dashboard.figures import format_duration
 from ondevice.dashboard.state import State
 from ondevice.dashboard.surface import Surface
 
@@ -73,10 +74,3 @@ def _pace(state: State, surface: Surface) -> Text:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def format_duration(seconds: float) -> str:
-    """Returns 1:05 or 2:03:04."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from ondevice.dashboard.header import format_duration
+from ondevice.dashboard.figures import format_duration
 from ondevice.dashboard.state import State
 from ondevice.dashboard.surface import Surface
 

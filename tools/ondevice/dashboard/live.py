@@ -78,6 +78,7 @@ class Dashboard:
         with self._lock:
             self._reducer.say(line)
             self._lines.append(line)
+        self._painter.repaint()  # Ctrl-C was echoed on it
 
     def _start(self) -> None:
         self._begun_s = self._clock()

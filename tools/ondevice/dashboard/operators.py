@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from ondevice.dashboard.figures import short_count
 from ondevice.dashboard.state import State
 from ondevice.dashboard.surface import Surface
 
@@ -53,13 +54,13 @@ def operators_panel(state: State, surface: Surface) -> Group:
         table.add_row(
             bar.name.partition("/")[2] or bar.name,
             _blocks(bar.phase, round(length * bar.count / largest), surface),
-            Text.assemble((f"{_short(bar.count)}", ""), (f" {100 * bar.share:3.0f} %", "dim")),
+            Text.assemble((f"{short_count(bar.count)}", ""), (f" {100 * bar.share:3.0f} %", "dim")),
         )
     rest = bars[shown:]
     if rest:
         share = sum(bar.share for bar in rest)
         count = sum(bar.count for bar in rest)
-        figures = Text.assemble((_short(count), ""), (f" {100 * share:3.0f} %", "dim"))
+        figures = Text.assemble((short_count(count), ""), (f" {100 * share:3.0f} %", "dim"))
         table.add_row(Text(f"{len(rest)} more", style="dim"), "", figures)
     return Group(*_legend(phases, surface), table)
 
@@ -115,12 +116,3 @@ def _blocks(phase: str, length: int, surface: Surface) -> Text:
     # Without colour the characters tell the phases apart.
     solid = surface.unicode and surface.colour
     return Text(("█" if solid else letter) * length, style=colour, no_wrap=True, overflow="crop")
-
-
-def _short(count: float) -> str:
-    """A count in at most five characters: 1234, 12.3k, 4.56M."""
-    for limit, divisor, unit in ((1e4, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M")):
-        if count < limit:
-            value = count / divisor
-            return f"{value:.0f}{unit}" if not unit or value >= 100 else f"{value:.1f}{unit}"
-    return f"{count / 1e9:.1f}G"

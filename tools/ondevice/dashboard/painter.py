@@ -6,6 +6,8 @@ from rich.console import Console, RenderableType
 from rich.control import Control
 from rich.segment import Segment, Segments
 
+REPAINT_EVERY = 20  # pictures: what others wrote on the screen (keys are echoed) goes with it
+
 
 class Painter:
     """Shows pictures on the terminal's second screen; the first is as it was, afterwards.
@@ -18,6 +20,7 @@ class Painter:
         self._console = console
         self._lines: list[list[Segment]] = []
         self._size = (0, 0)
+        self._painted = 0
         self._entered = False
         self._lock = RLock()  # signal handlers leave, too
 
@@ -36,6 +39,11 @@ class Painter:
                 self._console.set_alt_screen(False)
                 self._console.show_cursor(True)
 
+    def repaint(self) -> None:
+        """Sends the whole next picture."""
+        with self._lock:
+            self._painted = 0
+
     def paint(self, picture: RenderableType, columns: int, lines: int) -> None:
         """Shows a picture.
 
@@ -51,6 +59,9 @@ class Painter:
             if not self._entered:
                 return
             sent: list[Segment] = []
+            if self._painted % REPAINT_EVERY == 0:
+                self._lines = []
+            self._painted += 1
             if (columns, lines) != self._size:  # what a terminal does to old lines is its own idea
                 self._size, self._lines = (columns, lines), []
                 sent.append(Control.clear().segment)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -141,4 +142,6 @@ def _write_svg(path: Path, state: State) -> None:
                       color_system="truecolor", file=io.StringIO())  # fmt: skip
     console.print(dashboard(state, columns, lines), height=lines)
     title = f"ondevice train: {state.started.model} on {state.started.board}"
-    write_text_atomically(path, console.export_svg(title=title, theme=_THEME))
+    drawn = console.export_svg(title=title, theme=_THEME, unique_id="dashboard")
+    # Rich has the picture load its font from the web; any monospaced one will do.
+    write_text_atomically(path, re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.S))
