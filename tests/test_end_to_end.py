@@ -233,3 +233,4 @@ def test_an_installed_wheel_trains_without_the_checkout(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f"Compiling {installed}" in done.stdout
+    assert list((tmp_path / "runs").glob("*/report.html"))  # its templates came along
