@@ -13,6 +13,7 @@ from ondevice.dashboard.figures import format_duration, short_count
 from ondevice.dashboard.gradients import gradients_panel
 from ondevice.dashboard.header import header
 from ondevice.dashboard.link_quality import link_panel
+from ondevice.dashboard.live import Dashboard
 from ondevice.dashboard.operators import operators_panel
 from ondevice.dashboard.plot import Axis, plot
 from ondevice.dashboard.ram_map import fullest_step, ram_panel
@@ -347,6 +348,26 @@ def test_counts_are_at_most_five_characters(count: float, words: str) -> None:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_a_dashboard_that_fails_gives_the_terminal_back_and_lets_the_run_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no picture today")
+
+    monkeypatch.setattr("ondevice.dashboard.live.dashboard", fail)
+    stream = Terminal()
+    console = Console(file=stream, force_terminal=True, width=100, height=30)
+    with Dashboard(console, facts()) as shown:
+        shown.on_event(STARTED)
+        shown._thread.join()
+        assert stream.getvalue().endswith("\x1b[?1049l\x1b[?25h")
+        shown.on_event(step(1))
+        shown.on_event(Ended(1, True))
+    last = stream.getvalue().splitlines()[-1]
+    assert "no picture today" in last
+    assert "the run went on without it" in last
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """`ondevice train` in a real terminal: the dashboard as a person sees it, and what it leaves."""
 
-import json
 import os
 import re
 import shlex
@@ -89,14 +88,13 @@ class Terminal:
 
 @cache
 def a_run() -> Path:
-    """A short run on the host board, whose model is compiled then."""
+    """A short run on the host board, as lines; its model is compiled then."""
     output = build() / "dashboard"
-    done = subprocess.run(training(output, "--json", "--steps", "150"), capture_output=True,
-                          text=True, check=True)  # fmt: skip
-    assert done.stdout.splitlines()[0].startswith('{"event": "start"')
-    assert "\x1b" not in done.stderr
-    summary = json.loads(done.stdout.splitlines()[-1])
-    return Path(summary["run"])
+    terminal = Terminal(training(output, "--plain", "--steps", "150"), (120, 40))
+    terminal.until("exit code 0")
+    assert b"150/150" in terminal.sent
+    assert b"\x1b[?1049h" not in terminal.sent
+    return max(output.iterdir())
 
 
 def test_the_dashboard_lives_in_a_terminal_and_leaves_the_figures_as_text(tmp_path: Path) -> None:
@@ -122,37 +120,20 @@ def test_the_dashboard_lives_in_a_terminal_and_leaves_the_figures_as_text(tmp_pa
     assert "exit code 130" in left
 
 
-def test_a_terminated_run_gives_the_terminal_back(tmp_path: Path) -> None:
+def test_a_terminated_run_without_colours_gives_the_terminal_back(tmp_path: Path) -> None:
     a_run()
-    words = ["exec", *training(tmp_path, "--epochs", "2000")]
-    terminal = Terminal(["sh", "-c", f"echo pid $$; {shlex.join(words)}"], (100, 30))
-    terminal.until(r"epoch [1-9]")
+    train = shlex.join(["exec", *training(tmp_path, "--epochs", "2000")])
+    terminal = Terminal(["sh", "-c", f"echo pid $$; {train}"], (100, 30), NO_COLOR="1")
+    screen = terminal.until(r"saturated +\d")
+    assert re.search(r"A arena 5,000 B +P parameters", screen)
+    assert "# forward" in screen
     pid = re.search(rb"pid (\d+)", terminal.sent)
     assert pid is not None
     os.kill(int(pid[1]), signal.SIGTERM)
     left = terminal.rest()
     assert "Before training: accuracy" in left
     assert "exit code 143" in left
-
-
-def test_without_colours_none_are_sent_and_everything_is_still_said(tmp_path: Path) -> None:
-    a_run()
-    terminal = Terminal(training(tmp_path, "--epochs", "2000"), (100, 30), NO_COLOR="1")
-    screen = terminal.until(r"saturated +\d")
-    assert re.search(r"A arena 5,000 B +P parameters", screen)
-    assert "# forward" in screen
-    terminal.child.sendintr()
-    assert "exit code 130" in terminal.rest()
-    colours = re.findall(rb"\x1b\[[\d;]*[34][0-9][\d;]*m", terminal.sent)
-    assert colours == []
-
-
-def test_plain_is_lines_in_the_same_terminal(tmp_path: Path) -> None:
-    a_run()
-    terminal = Terminal(training(tmp_path, "--plain", "--steps", "20"), (120, 40))
-    terminal.until("exit code 0")
-    assert b"\x1b[?1049h" not in terminal.sent
-    assert b"20/20" in terminal.sent
+    assert re.findall(rb"\x1b\[[\d;]*[34][0-9][\d;]*m", terminal.sent) == []
 
 
 def test_watch_shows_a_run_that_is_over_and_changes_nothing() -> None:

@@ -164,7 +164,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What device and link say of themselves, now and then between steps.
+    """What device and link say of themselves, now and then between steps and at the end.
 
     Attributes:
         saturated: Gradient elements clamped since the run began.

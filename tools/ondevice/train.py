@@ -260,6 +260,7 @@ class _Run:
     def _finish(self) -> TrainingOutcome:
         self._measure_memory()
         counters = self._device.counters()
+        self._on_event(self._telemetry.read(self._device, self._step, self._memory))
         state = self._keep_state()
         after = self._evaluate("after") if self._step == self._total else None
         self._on_event(Ended(self._step, after is None))

@@ -88,7 +88,8 @@ class Dashboard:
                 (signal.SIGHUP, _exit),
                 (signal.SIGTSTP, self._suspend),
             ):
-                self._handlers[number] = signal.signal(number, handler)
+                if signal.getsignal(number) == signal.SIG_DFL:  # else somebody cares for it already
+                    self._handlers[number] = signal.signal(number, handler)
         self._painter.enter()
         self._thread.start()
 
@@ -105,10 +106,14 @@ class Dashboard:
 
     def _draw_until_the_end(self) -> None:
         wait_s = 0.0
-        while not self._end.wait(wait_s):
-            begun_s = monotonic()
-            self._draw()
-            wait_s = max(SHORTEST_INTERVAL_S, (monotonic() - begun_s) / LARGEST_SHARE)
+        try:
+            while not self._end.wait(wait_s):
+                begun_s = monotonic()
+                self._draw()
+                wait_s = max(SHORTEST_INTERVAL_S, (monotonic() - begun_s) / LARGEST_SHARE)
+        except Exception as error:  # whatever it is, it must not end a run of hours
+            self._painter.leave()
+            self._lines.append(f"The dashboard ended with {error!r}; the run went on without it")
 
     def _draw(self) -> None:
         assert self._begun_s is not None
