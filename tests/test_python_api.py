@@ -292,19 +292,30 @@ def test_fit_goes_on_from_what_the_board_holds(make: Make, tmp_path: Path) -> No
     assert again.before.samples == len(made.model.data.x_test), "the model's own data again"
 
 
-def test_ctrl_c_ends_a_run_after_the_step_and_keeps_what_was_learnt(
-    make: Make, tmp_path: Path
+def test_ctrl_c_ends_a_run_after_the_step_and_the_command_line_goes_on_with_it(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make(norm=True, dtype="int8")
+    how = ondevice.Preprocessing(offset=(0.5,), gain=(2.0,))  # which no setting knows
+    made = make(norm=True, dtype="int8", preprocessing=how)
+    np.testing.assert_allclose(made.model.data.x.mean(), 2 * (samples()[0].mean() - 0.5), atol=0.2)
 
     def press(event: Event) -> None:
         if isinstance(event, StepTrained) and event.step == 7:
             os.kill(os.getpid(), signal.SIGINT)
 
-    run = made.board.fit(epochs=5, output=tmp_path, on_event=press)
+    run = made.board.fit(steps=20, output=tmp_path, on_event=press)
     assert run.interrupted
     assert run.steps == run.checkpoint().step == 7
     assert run.after is None
+    made.board.close()  # its flash is the command line's now
+    arguments = ["--resume", str(run.path), "--build-dir", str(made.model.build_dir)]
+    monkeypatch.setattr(sys, "argv", ["ondevice", "train", *arguments])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    resumed = ondevice.Run(run.path)
+    assert not resumed.interrupted
+    assert resumed.steps == 20
+    np.testing.assert_array_equal(resumed.losses[:7], run.losses)
 
 
 def test_a_simulator_that_dies_is_started_again_where_the_run_was(

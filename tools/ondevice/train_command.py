@@ -26,6 +26,7 @@ from ondevice.recorded_run import RecordedRun, load_recorded_run
 from ondevice.report import summary_table
 from ondevice.session import Prepared, prepare, train_once
 from ondevice.settings import load_settings
+from ondevice.sources import compiled_preprocessing
 from ondevice.target import target_board
 from ondevice.terminal import text_console
 
@@ -57,13 +58,13 @@ def train(
     if resume is None:
         settings = load_settings(config, overrides)
     else:
-        given = {
+        asked = {
             f"{section}.{key}": value
             for section, values in overrides.items()
             for key, value in values.items()
             if value is not None
         }
-        if given.keys() - _ALLOWED_WITH_RESUME or config is not None or checkpoint is not None:
+        if asked.keys() - _ALLOWED_WITH_RESUME or config is not None or checkpoint is not None:
             raise typer.BadParameter(
                 "--resume keeps the settings of its run; beside it go only --port, --reconnect-s, "
                 "--plain, --json and --build-dir"
@@ -72,7 +73,8 @@ def train(
         settings = _on_the_same_board(recorded, overrides["device"])
     console = text_console(as_json)
     lines = JsonLines(sys.stdout) if as_json else None
-    prepared = prepare(settings, build_dir, console.print)
+    given = compiled_preprocessing(recorded.path) if recorded is not None else None
+    prepared = prepare(settings, build_dir, console.print, preprocessing=given)
     shown = _display(console, prepared, recorded, plain or as_json)
     stop = StopOnInterrupt(
         lambda: shown.say("Stopping after this step; Ctrl-C again ends at once.")

@@ -46,5 +46,6 @@ class TrainingKeywords(TypedDict, total=False):
     learning_rate_step_factor: float
     seed: int
     checkpoint_every_steps: int
+    evaluate_each_epoch: bool
     rollback_factor: float
     rollbacks: int
