@@ -365,9 +365,20 @@ def test_a_dashboard_that_fails_gives_the_terminal_back_and_lets_the_run_go_on(
         assert stream.getvalue().endswith("\x1b[?1049l\x1b[?25h")
         shown.on_event(step(1))
         shown.on_event(Ended(1, True))
-    last = stream.getvalue().splitlines()[-1]
-    assert "no picture today" in last
-    assert "the run went on without it" in last
+    left = stream.getvalue().rpartition("\x1b[?1049l")[2]
+    assert "no picture today" in left
+    assert "the run went on without it" in left
+
+
+def test_a_resumed_run_begins_with_what_was_recorded_of_it() -> None:
+    console = Console(file=Terminal(), force_terminal=True, width=100, height=30)
+    earlier = (STARTED, BEFORE, step(1), step(2), Ended(2, True))
+    with Dashboard(console, facts(), earlier) as shown:
+        shown.on_event(STARTED)
+        state = state_of(shown._reducer)
+    assert state.loss.steps == (1, 2)
+    assert state.evaluations == (BEFORE,)
+    assert state.ended is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ondevice.dashboard.reducer import Reducer
 from ondevice.dashboard.screen import dashboard
 from ondevice.dashboard.state import Facts
 from ondevice.display import sentence
-from ondevice.events import Ended, Event, Started
+from ondevice.events import Ended, Event
 
 SHORTEST_INTERVAL_S = 0.25  # between two pictures
 LARGEST_SHARE = 0.04  # of the time, for drawing: Python runs one thread at a time
@@ -60,11 +60,13 @@ class Dashboard:
 
     def on_event(self, event: Event) -> None:
         """Takes one event."""
-        if isinstance(event, Started):
-            self._start()
-        assert self._begun_s is not None  # Started is always the first event
+        begins = self._begun_s is None  # Started is always the first event
+        if self._begun_s is None:
+            self._begun_s = self._clock()
         with self._lock:
             self._reducer.take(event, self._clock() - self._begun_s)
+        if begins:
+            self._start()
         if line := sentence(event):
             self._lines.append(line)
         if isinstance(event, Ended):
@@ -81,7 +83,6 @@ class Dashboard:
         self._painter.repaint()  # Ctrl-C was echoed on it
 
     def _start(self) -> None:
-        self._begun_s = self._clock()
         if threading.current_thread() is threading.main_thread():
             for number, handler in (
                 (signal.SIGTERM, _exit),
@@ -97,7 +98,8 @@ class Dashboard:
         if self._begun_s is None or self._end.is_set():
             return
         self._end.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
         self._painter.leave()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
