@@ -372,6 +372,7 @@ def test_html_shows_figures_and_escapes_names(make: Make, tmp_path: Path) -> Non
     [
         (np.zeros((3, 10)), 0, r"x has shape \[3, 10\].*takes \[2, 10\], or \[n, 2, 10\]"),
         (np.zeros((4, 2, 10)), [0, 1], "x has 4 samples but y has 2 labels"),
+        (np.zeros((4, 2, 10)), 0, "x has 4 samples but y has 1 labels"),
         (np.full((2, 10), np.nan), 0, "is nan"),
         (np.zeros((2, 10)), CLASSES, "allowed labels: 0 to 2"),
         (np.zeros((2, 10)), 0.5, "cross_entropy needs integer class labels"),

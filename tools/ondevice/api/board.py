@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ondevice.api.inputs import Data, array_of, data_file
+from ondevice.api.inputs import Data, data_file
 from ondevice.api.keywords import TrainingKeywords
 from ondevice.api.model_checkpoint import ModelCheckpoint
 from ondevice.api.progress import progress
 from ondevice.api.results import Evaluation, StepResult
 from ondevice.api.run import Run
+from ondevice.api.samples import packed, shaped
 from ondevice.checkpoint import Checkpoint, checkpoint_from_device, save_checkpoint
 from ondevice.config import with_overrides
-from ondevice.data import DataError, check_dataset, make_dataset
+from ondevice.data import DataError, check_dataset
 from ondevice.errors import UserError
 from ondevice.evaluation import evaluate, pack_samples
 from ondevice.events import Event, Telemetry
@@ -107,7 +108,7 @@ class Board:
         """
         if not 0.0 <= learning_rate < math.inf:
             raise UserError(f"learning_rate is {learning_rate}; allowed: 0 or more, and finite")
-        samples = self._packed(x, y)
+        samples = packed(self._manifest, x, y)
         every = int(self._manifest["optimizer"].get("accumulation_steps", 1))
         if len(samples) % every:
             raise DataError(
@@ -144,7 +145,7 @@ class Board:
             LinkError: The link failed.
         """
         data = self.model.data
-        samples = self._packed(*((data.x_test, data.y_test) if x is None else (x, y)))
+        samples = packed(self._manifest, *((data.x_test, data.y_test) if x is None else (x, y)))
         measured = evaluate(self._device, self._manifest, samples)
         assert measured is not None  # nobody stops it
         confusion = np.array(measured.confusion, np.int64) if measured.confusion else None
@@ -166,7 +167,7 @@ class Board:
             DataError: Samples do not fit the model.
             LinkError: The link failed.
         """
-        values, single = self._shaped(x)
+        values, single = shaped(self._manifest, x)
         label = self._manifest["label"]
         blank = (
             np.zeros(len(values), np.int64)
@@ -370,32 +371,3 @@ class Board:
             device.read_scales(),
             counters,
         )
-
-    def _shaped(self, x: Any) -> tuple[NDArray[np.float32], bool]:
-        """Samples [n, ...sample shape], and whether it was one without the first axis."""
-        wanted = tuple(self._manifest["input"]["source_shape"][1:])
-        values = np.asarray(array_of(x), np.float32)
-        if values.shape == wanted:
-            return values[np.newaxis], True
-        if values.shape[1:] == wanted and len(values):
-            return values, False
-        raise DataError(
-            f"x has shape {list(values.shape)}; model {self._manifest['name']!r} takes "
-            f"{list(wanted)}, or [n, {', '.join(map(str, wanted))}]"
-        )
-
-    def _packed(self, x: Any, y: Any) -> list[tuple[bytes, bytes]]:
-        """Checks samples and labels, and packs them.
-
-        Raises:
-            DataError: They do not fit the model.
-        """
-        values, single = self._shaped(x)
-        labels = array_of(y)
-        labels = labels[np.newaxis] if single else labels
-        if len(labels) != len(values):
-            raise DataError(f"x has {len(values)} samples but y has {len(labels)} labels")
-        arrays = {"x": values, "y": labels, "x_test": values, "y_test": labels}
-        data = make_dataset(arrays, "x, y")
-        check_dataset(data, self._manifest)
-        return pack_samples(self._manifest, data.x, data.y)
