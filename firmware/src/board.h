@@ -38,6 +38,10 @@ void board_stack_check(void);
 /* Flash for checkpoints; NULL: none. */
 const od_storage_t *board_storage(void);
 
+/* The board's own sensor; NULL: none. A file of yours that defines it takes the place of the one in
+ * simulated_sensor.c. */
+const od_sensor_t *board_sensor(void);
+
 /* Why the board started, and the chip's unique id (at most 16 bytes; returns how many). */
 od_start_reason_t board_start_reason(void);
 uint32_t board_unique_id(uint8_t *id);

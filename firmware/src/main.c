@@ -81,6 +81,7 @@ int main(void) {
         .image_damaged = !image_is_whole(),
         .image_digest = od_image.digest,
         .key = od_image_key(&od_image),
+        .sensor = board_sensor(),
         .allow_export = OD_ALLOW_EXPORT != 0,
         .start_reason = board_fault_start(board_start_reason()),
     };

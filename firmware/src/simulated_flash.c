@@ -2,12 +2,13 @@
  * cut of power: a unit is programmed and a bank erased in several writes, so that what a kill
  * leaves between them is torn. */
 #include "board.h"
-#include "flash_file.h"
 #include "ondevice/model.h"
+#include "simulated_file.h"
 
 #if OD_STORAGE_IN_FILE && OD_STORAGE_BANK_BYTES
 
 #define PAGE_BYTES 64u
+#define WRONG_FLASH_EXIT_CODE 98
 #define HALF_PROGRAMMED 0x5Au /* bits that are still 1 after the first write */
 
 static const uint8_t erased[PAGE_BYTES] = {[0 ... PAGE_BYTES - 1u] = 0xFF};
@@ -15,12 +16,12 @@ static const uint8_t half_erased[PAGE_BYTES] = {[0 ... PAGE_BYTES - 1u] = 0xB7};
 
 static int32_t flash_read(void *context, uint32_t bank, uint32_t offset, uint8_t *to, uint32_t n) {
     (void)context;
-    return flash_file_read(bank * OD_STORAGE_BANK_BYTES + offset, to, n);
+    return simulated_file_read(FLASH_FILE, bank * OD_STORAGE_BANK_BYTES + offset, to, n);
 }
 
 static int32_t program_unit(uint32_t at, const uint8_t *from) {
     uint8_t unit[OD_STORAGE_UNIT_BYTES];
-    int32_t status = flash_file_read(at, unit, sizeof unit);
+    int32_t status = simulated_file_read(FLASH_FILE, at, unit, sizeof unit);
     for (uint32_t i = 0; status >= 0 && i < sizeof unit; i++) {
         if (unit[i] != 0xFFu) {
             return OD_ERROR_STATE; /* needs an erase first */
@@ -28,9 +29,9 @@ static int32_t program_unit(uint32_t at, const uint8_t *from) {
         unit[i] = from[i] | HALF_PROGRAMMED;
     }
     if (status >= 0) {
-        status = flash_file_write(at, unit, sizeof unit);
+        status = simulated_file_write(FLASH_FILE, at, unit, sizeof unit);
     }
-    return status < 0 ? status : flash_file_write(at, from, sizeof unit);
+    return status < 0 ? status : simulated_file_write(FLASH_FILE, at, from, sizeof unit);
 }
 
 static int32_t flash_program(void *context, uint32_t bank, uint32_t offset, const uint8_t *from,
@@ -54,10 +55,10 @@ static int32_t flash_erase(void *context, uint32_t bank) {
     int32_t status = OD_OK;
     for (uint32_t at = PAGE_BYTES; at < OD_STORAGE_BANK_BYTES && status >= 0;
          at += 2u * PAGE_BYTES) {
-        status = flash_file_write(start + at, half_erased, PAGE_BYTES);
+        status = simulated_file_write(FLASH_FILE, start + at, half_erased, PAGE_BYTES);
     }
     for (uint32_t at = OD_STORAGE_BANK_BYTES; at > 0 && status >= 0; at -= PAGE_BYTES) {
-        status = flash_file_write(start + at - PAGE_BYTES, erased, PAGE_BYTES);
+        status = simulated_file_write(FLASH_FILE, start + at - PAGE_BYTES, erased, PAGE_BYTES);
     }
     return status;
 }
@@ -70,7 +71,14 @@ const od_storage_t *board_storage(void) {
         .program = flash_program,
         .erase = flash_erase,
     };
-    return flash_file_open(OD_STORAGE_BANKS * OD_STORAGE_BANK_BYTES) ? &storage : 0;
+    if (!simulated_file_open(FLASH_FILE)) {
+        return 0;
+    }
+    if (simulated_file_bytes(FLASH_FILE) != OD_STORAGE_BANKS * OD_STORAGE_BANK_BYTES) {
+        board_report("\nthe flash file is of another board\n");
+        board_exit(WRONG_FLASH_EXIT_CODE);
+    }
+    return &storage;
 }
 
 #elif OD_STORAGE_IN_FILE

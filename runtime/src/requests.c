@@ -44,6 +44,10 @@ static const request_t requests[] = {
     {OD_CHECKPOINT_LOAD, 4, od_handle_checkpoint_load},
     {OD_CHECKPOINT_LIST, 4, od_handle_checkpoint_list},
     {OD_CHECKPOINT_ERASE, 0, od_handle_checkpoint_erase},
+    {OD_SENSOR_DESCRIBE, 0, od_handle_sensor_describe},
+    {OD_SENSOR_READ, 4, od_handle_sensor_read},
+    {OD_SENSOR_SETUP, ANY_LENGTH, od_handle_sensor_setup},
+    {OD_SENSE, 0, od_handle_sense},
 };
 
 static od_outcome_t execute(od_session_t *session, uint8_t type, uint8_t *payload, uint32_t n) {

@@ -20,6 +20,23 @@ static uint32_t fake_profile[3];
 
 static const uint8_t fake_digest[OD_IMAGE_DIGEST_BYTES] = {0xD1, 0x6E, 0x57};
 
+#define FAKE_SENSOR_SAMPLES 1000u
+
+/* Sample n is n and -n / 8; the last one is no number, and then there are none. */
+static inline int32_t fake_sensor_read(void *context, float *values) {
+    static uint32_t n;
+    (void)context;
+    if (n > FAKE_SENSOR_SAMPLES) {
+        return -5;
+    }
+    values[0] = n < FAKE_SENSOR_SAMPLES ? (float)n : (float)(1e38 * 1e38);
+    values[1] = -(float)n / 8.0f;
+    n++;
+    return 0;
+}
+
+static const od_sensor_t fake_sensor = {.channels = 2, .rate_hz = 50.0f, .read = fake_sensor_read};
+
 static inline od_port_t fake_port(void (*write)(void *, const uint8_t *, uint32_t),
                                   void (*quit)(void *)) {
     const od_port_t port = {
@@ -36,6 +53,7 @@ static inline od_port_t fake_port(void (*write)(void *, const uint8_t *, uint32_
         .profile = fake_profile,
         .profile_count = 3,
         .allow_export = true,
+        .sensor = &fake_sensor,
         .start_reason = OD_START_BROWN_OUT,
         .unique_id = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
         .unique_id_bytes = 12,

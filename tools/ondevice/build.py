@@ -127,7 +127,12 @@ def built_elf(build_dir: Path, board: Board) -> Path | None:
     return elf if elf.is_file() else None
 
 
-def simulate_command(firmware: Firmware, board: Board, flash_file: Path | None = None) -> list[str]:
+def simulate_command(
+    firmware: Firmware,
+    board: Board,
+    flash_file: Path | None = None,
+    sensor_file: Path | None = None,
+) -> list[str]:
     """The process whose standard input and output are the board's UART.
 
     It restarts as a real board does, after a fault and by its watchdog.
@@ -136,28 +141,36 @@ def simulate_command(firmware: Firmware, board: Board, flash_file: Path | None =
         firmware: Of the board.
         board: A simulated one.
         flash_file: Where it keeps checkpoints (`ondevice.flash_file`); None: it keeps none.
+        sensor_file: What its sensor plays (`ondevice.sensor_file`); None: it has no sensor.
 
     Raises:
         BuildError: QEMU is not installed, or the board is a real one.
     """
-    return simulation_command(str(firmware.elf), board, restarts=True, flash_file=flash_file)
+    program = str(firmware.elf)
+    return simulation_command(program, board, True, flash_file, sensor_file)
 
 
 def simulation_command(
-    program: str, board: Board, restarts: bool = False, flash_file: Path | None = None
+    program: str,
+    board: Board,
+    restarts: bool = False,
+    flash_file: Path | None = None,
+    sensor_file: Path | None = None,
 ) -> list[str]:
     """See `simulate_command`; without `restarts` a restart ends the process."""
     if board.run == "host":
-        return [program] if flash_file is None else [program, str(flash_file)]
+        return [program, str(flash_file or ""), str(sensor_file or "")]
     if board.run == "renode":
         raise BuildError(f"board {board.name!r} runs in Renode, whose UART is no standard input")
     if board.run != "qemu":
         raise BuildError(f"board {board.name!r} is a real one and cannot be simulated")
     require_tool("qemu-system-arm")
     semihosting = "enable=on,target=native"
-    if flash_file is not None:
-        name = str(flash_file).replace(",", ",,")  # as QEMU's options want a comma
-        semihosting += f",arg=flash:{name}"
+    files = {"flash": flash_file, "sensor": sensor_file}
+    lines = [f"{kind}:{path}" for kind, path in files.items() if path is not None]
+    if lines:
+        escaped = "\n".join(lines).replace(",", ",,")  # as QEMU's options want a comma
+        semihosting += f",arg={escaped}"
     return [
         "qemu-system-arm",
         *("-M", board.qemu_machine),

@@ -63,13 +63,14 @@ class DeviceSettings:
     A lost link is opened again for at most `reconnect_s`; 0: never.
     Without `allow_export`, samples, gradients and optimiser state leave only host and QEMU boards.
     `flash_file` is where a simulated board keeps its checkpoints; without it, in the build folder
-    by board and model.
+    by board and model. `sensor_file` is what a simulated board's own sensor plays (docs/sensor.md).
     """
 
     board: str | None = None
     port: str | None = None
     flash: bool = False
     flash_file: Path | None = None
+    sensor_file: Path | None = None
     reconnect_s: float = field(default=60.0, metadata={"minimum": 0.0, "maximum": 1e6})
     key_file: Path | None = None
     allow_export: bool | None = None

@@ -170,6 +170,11 @@ SETTINGS = {
         "--flash-file",
         "Where a simulated board keeps its checkpoints (default: build/flash/BOARD-MODEL.bin)",
     ),
+    "device.sensor_file": _board(
+        Path,
+        "--sensor-file",
+        "Recording (.csv, ...) that the own sensor of a simulated board plays; see docs/sensor.md",
+    ),
     "device.key_file": _board(
         Path,
         "--key",

@@ -10,6 +10,7 @@ from ondevice.budget import Budget
 from ondevice.compiled_model import ModelDirectory
 from ondevice.config import DeviceSettings
 from ondevice.errors import HandshakeError, UserError
+from ondevice.input_settings import DataSettings
 from ondevice.key import load_key
 from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport, SerialTransport, Transport
@@ -164,12 +165,16 @@ def open_target(
         connect = partial(start_renode, firmware.elf, board)
     else:
         from ondevice.flash_file import default_flash_file, keeps_checkpoints_in_file
+        from ondevice.sensor_file import prepare_sensor_file
 
         firmware = build_for(model, board, build_root, settings)
         flash_file = settings.flash_file
         if flash_file is None and keeps_checkpoints and keeps_checkpoints_in_file(board):
             flash_file = default_flash_file(board, model.manifest, build_root)
-        connect = partial(_simulator, firmware, board, flash_file)
+        sensor_file = None
+        if settings.sensor_file is not None:
+            sensor_file = prepare_sensor_file(settings.sensor_file, DataSettings(), build_root)
+        connect = partial(_simulator, firmware, board, flash_file, sensor_file)
     if firmware is not None:
         elf = firmware.elf
 
@@ -198,15 +203,18 @@ def _check_image(device: Device, firmware: "Firmware") -> None:
         )
 
 
-def _simulator(firmware: "Firmware", board: "Board", flash_file: Path | None) -> Transport:
+def _simulator(
+    firmware: "Firmware", board: "Board", flash_file: Path | None, sensor_file: Path | None
+) -> Transport:
     from ondevice.build import simulate_command
     from ondevice.flash_file import locked, prepare_flash_file
 
     if flash_file is None:
-        return ProcessTransport(simulate_command(firmware, board), name=board.name)
+        command = simulate_command(firmware, board, None, sensor_file)
+        return ProcessTransport(command, name=board.name)
     path = prepare_flash_file(flash_file, board)
     with locked(path) as inherited:
-        command = simulate_command(firmware, board, path)
+        command = simulate_command(firmware, board, path, sensor_file)
         return ProcessTransport(command, name=board.name, inherited=inherited)
 
 

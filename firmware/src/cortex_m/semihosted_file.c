@@ -1,14 +1,13 @@
-/* A simulated board's flash file, by semihosting. QEMU is told its name on the command line, as
- * "flash:NAME"; without that there is none. */
-#include "flash_file.h"
-
+/* A simulated board's files, by semihosting. QEMU is told their names on the command line, a line
+ * each, as "flash:NAME" and "sensor:NAME"; without such a line there is none. */
 #include <string.h>
 
 #include "board.h"
 #include "ondevice/model.h"
 #include "semihosting.h"
+#include "simulated_file.h"
 
-#if OD_STORAGE_IN_FILE && OD_STORAGE_BANK_BYTES
+#if OD_STORAGE_IN_FILE
 
 #define SYS_OPEN 0x01
 #define SYS_WRITE 0x05
@@ -17,47 +16,73 @@
 #define SYS_FLEN 0x0C
 #define SYS_GET_CMDLINE 0x15
 
-#define MARK "flash:"
-#define MARK_BYTES (sizeof MARK - 1u)
-#define COMMAND_LINE_BYTES 512u /* tools/ondevice/flash_file.py allows shorter names only */
+#define COMMAND_LINE_BYTES 1024u /* tools/ondevice/simulated_files.py allows shorter names only */
+#define READ_BINARY 1u
 #define READ_AND_WRITE_BINARY 3u
-#define NO_FLASH_EXIT_CODE 98
+#define NO_FILE_EXIT_CODE 98
 
-static int32_t handle;
+static const char *const marks[SIMULATED_FILES] = {
+    [FLASH_FILE] = "flash:", [SENSOR_FILE] = "sensor:"};
+static const uint32_t modes[SIMULATED_FILES] = {
+    [FLASH_FILE] = READ_AND_WRITE_BINARY, [SENSOR_FILE] = READ_BINARY};
+static int32_t handles[SIMULATED_FILES];
 
 static uint32_t word(const void *pointer) { return (uint32_t)(uintptr_t)pointer; }
 
-bool flash_file_open(uint32_t bytes) {
+/* The rest of the line that begins with the mark; NULL where there is none. */
+static char *name_behind(char *line, const char *mark) {
+    while (line != NULL) {
+        char *end = strchr(line, '\n');
+        if (strncmp(line, mark, strlen(mark)) == 0) {
+            if (end != NULL) {
+                *end = '\0';
+            }
+            return line + strlen(mark);
+        }
+        line = end != NULL ? end + 1 : NULL;
+    }
+    return NULL;
+}
+
+bool simulated_file_open(simulated_file_t file) {
     char line[COMMAND_LINE_BYTES] = {0};
     const uint32_t asked[2] = {word(line), sizeof line};
-    if (semihost(SYS_GET_CMDLINE, asked) != 0 || strncmp(line, MARK, MARK_BYTES) != 0) {
+    if (semihost(SYS_GET_CMDLINE, asked) != 0) {
         return false;
     }
-    const char *name = line + MARK_BYTES;
-    const uint32_t open[3] = {word(name), READ_AND_WRITE_BINARY, (uint32_t)strlen(name)};
-    handle = semihost(SYS_OPEN, open);
-    const uint32_t length[1] = {(uint32_t)handle};
-    if (handle < 0 || semihost(SYS_FLEN, length) != (int32_t)bytes) {
-        board_report("\nthe flash file cannot be opened, or is of another board\n");
-        board_exit(NO_FLASH_EXIT_CODE);
+    const char *name = name_behind(line, marks[file]);
+    if (name == NULL) {
+        return false;
+    }
+    const uint32_t open[3] = {word(name), modes[file], (uint32_t)strlen(name)};
+    handles[file] = semihost(SYS_OPEN, open);
+    if (handles[file] < 0) {
+        board_report("\nthe file of a simulated board cannot be opened\n");
+        board_exit(NO_FILE_EXIT_CODE);
     }
     return true;
 }
 
-static int32_t transfer(int32_t operation, uint32_t offset, const void *memory, uint32_t n) {
-    const uint32_t seek[2] = {(uint32_t)handle, offset};
-    const uint32_t block[3] = {(uint32_t)handle, word(memory), n};
+uint32_t simulated_file_bytes(simulated_file_t file) {
+    const uint32_t length[1] = {(uint32_t)handles[file]};
+    return (uint32_t)semihost(SYS_FLEN, length);
+}
+
+static int32_t transfer(int32_t operation, simulated_file_t file, uint32_t offset,
+                        const void *memory, uint32_t n) {
+    const uint32_t seek[2] = {(uint32_t)handles[file], offset};
+    const uint32_t block[3] = {(uint32_t)handles[file], word(memory), n};
     /* Both return how many bytes were left over. */
     return semihost(SYS_SEEK, seek) == 0 && semihost(operation, block) == 0 ? OD_OK
                                                                             : OD_ERROR_STATE;
 }
 
-int32_t flash_file_read(uint32_t offset, void *to, uint32_t n) {
-    return n == 0 ? OD_OK : transfer(SYS_READ, offset, to, n);
+int32_t simulated_file_read(simulated_file_t file, uint32_t offset, void *to, uint32_t n) {
+    return n == 0 ? OD_OK : transfer(SYS_READ, file, offset, to, n);
 }
 
-int32_t flash_file_write(uint32_t offset, const void *from, uint32_t n) {
-    return transfer(SYS_WRITE, offset, from, n);
+int32_t simulated_file_write(simulated_file_t file, uint32_t offset, const void *from, uint32_t n) {
+    return transfer(SYS_WRITE, file, offset, from, n);
 }
 
 #else

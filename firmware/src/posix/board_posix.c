@@ -1,5 +1,6 @@
 /* The host board: standard input and output are the UART. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -35,6 +36,8 @@ uint32_t board_receive_bytes(void) { return 4096; }
 void board_stack_paint(void) {}
 uint32_t board_stack_high_water(void) { return 0; }
 void board_stack_check(void) {}
+
+void board_report(const char *text) { (void)fputs(text, stderr); }
 
 void board_exit(int32_t code) { exit(code); }
 

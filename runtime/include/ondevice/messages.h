@@ -25,7 +25,11 @@ typedef enum {
     OD_CHECKPOINT_SAVE = 0x50,
     OD_CHECKPOINT_LOAD = 0x51,
     OD_CHECKPOINT_LIST = 0x52,
-    OD_CHECKPOINT_ERASE = 0x53
+    OD_CHECKPOINT_ERASE = 0x53,
+    OD_SENSOR_DESCRIBE = 0x60,
+    OD_SENSOR_READ = 0x61,
+    OD_SENSOR_SETUP = 0x62,
+    OD_SENSE = 0x63
 } od_request_type_t;
 
 #define OD_REPLY 0x80u /* set in all that the device sends */
@@ -59,7 +63,8 @@ typedef enum {
     OD_FAIL_STORAGE = 13,     /* the flash could not be written or has no room: see detail */
     OD_FAIL_CHECKPOINT = 14,  /* no whole checkpoint of this model has that number */
     OD_FAIL_PRIVATE = 15,     /* this build does not let it leave the device */
-    OD_FAIL_IMAGE = 16 /* the firmware is damaged: only HELLO, IDENTIFY and BYE are executed */
+    OD_FAIL_IMAGE = 16, /* the firmware is damaged: only HELLO, IDENTIFY and BYE are executed */
+    OD_FAIL_SENSOR = 17 /* the board's sensor gave no sample, or one that is no finite number */
 } od_failure_t;
 
 /* What ended the firmware's last run, in FAULT. */

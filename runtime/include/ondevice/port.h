@@ -10,6 +10,7 @@
 
 #include "ondevice/authentication.h"
 #include "ondevice/image.h"
+#include "ondevice/sensor.h"
 #include "ondevice/storage.h"
 
 typedef enum {
@@ -69,6 +70,9 @@ typedef struct {
 
     /* Where checkpoints are kept; NULL: this board keeps none. */
     const od_storage_t *storage;
+
+    /* The board's own sensor; NULL: it has none. */
+    const od_sensor_t *sensor;
 
     od_start_reason_t start_reason;
     uint8_t unique_id[16]; /* of the chip; unique_id_bytes of it, 0: none */

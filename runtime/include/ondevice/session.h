@@ -15,6 +15,7 @@
 #include "ondevice/model.h"
 #include "ondevice/port.h"
 #include "ondevice/schedule.h"
+#include "ondevice/sensor.h"
 
 typedef struct {
     const od_model_t *model;
@@ -39,6 +40,8 @@ typedef struct {
     bool scheduled; /* since the parameters were last replaced */
     od_schedule_t schedule;
     uint32_t schedule_start; /* the model's update_steps where it began */
+
+    od_sensing_t sensing; /* how windows of the board's own sensor become the input */
 
     od_frame_receiver_t receiver; /* once a request is parsed, its reply is built in here */
     uint32_t wire_bytes;

@@ -30,7 +30,7 @@ def read_table_file(path: Path, config: Config) -> Recordings | Samples:
             f"{settings.label_column!r}"
         )
     labels = _labels(table, settings)
-    channels = _channels(table, settings)
+    channels = numeric_columns(table, settings)
     values = np.stack([table.numbers(name) for name in channels], axis=1).astype(np.float32)
     if config.window.samples is None:
         origins = tuple(f"{path}:{table.first_row + row}" for row in range(len(table)))
@@ -39,7 +39,7 @@ def read_table_file(path: Path, config: Config) -> Recordings | Samples:
         Recording(values[start:end], labels[start], f"{path}:{table.first_row + start}")
         for start, end in _stretches(table, labels, settings)
     )
-    rate_hz = _rate_hz(table, settings.time_column)
+    rate_hz = rate_of(table, settings.time_column)
     return Recordings(recordings, channels, rate_hz, str(path))
 
 
@@ -56,7 +56,7 @@ def read_table_folder(path: Path, config: Config) -> Recordings | Samples:
     rates = []
     for item in files:
         table = TABLE_READERS[item.path.suffix.lower()](item.path)
-        found = _channels(table, config.data)
+        found = numeric_columns(table, config.data)
         channels = channels if channels is not None else found
         if found != channels:
             raise DataError(
@@ -65,7 +65,7 @@ def read_table_folder(path: Path, config: Config) -> Recordings | Samples:
             )
         values = np.stack([table.numbers(name) for name in found], axis=1).astype(np.float32)
         recordings.append(Recording(values, item.label, str(item.path), item.held_out))
-        rates.append(_rate_hz(table, config.data.time_column))
+        rates.append(rate_of(table, config.data.time_column))
     assert channels is not None
     known = [rate for rate in rates if rate is not None]
     rate_hz = facts.rate_hz if facts.rate_hz is not None else (known[0] if known else None)
@@ -114,7 +114,12 @@ def _known(table: Table, name: str, setting: str) -> str:
     )
 
 
-def _channels(table: Table, settings: DataSettings) -> tuple[str, ...]:
+def numeric_columns(table: Table, settings: DataSettings) -> tuple[str, ...]:
+    """Names of the columns that are channels: those that are named, or all numbers left.
+
+    Raises:
+        DataError: There is none, or not the one that is named.
+    """
     if settings.columns and table.named:
         return tuple(_known(table, name, "columns") for name in settings.columns)
     others = {settings.label_column, settings.group_column, settings.time_column, *settings.targets}
@@ -141,7 +146,7 @@ def _stretches(
     return list(zip(changes, [*changes[1:], len(table)], strict=True))
 
 
-def _rate_hz(table: Table, time_column: str) -> float | None:
+def rate_of(table: Table, time_column: str) -> float | None:
     """Samples a second, from the time column where there is one."""
     if time_column not in table.columns or len(table) < 3:
         return None

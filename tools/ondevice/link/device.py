@@ -37,6 +37,7 @@ from ondevice.link.messages import (
     encode_schedule,
     encode_write,
 )
+from ondevice.link.sensor import BoardSensor
 from ondevice.link.timing import Timing
 from ondevice.link.transport import Transport
 from ondevice.schedule import Schedule
@@ -117,6 +118,11 @@ class Device:
     def identity(self) -> Identity:
         """Ask which chip and firmware this is, and why it started."""
         return decode_identity(self._channel.request(Request.IDENTIFY))
+
+    @property
+    def sensor(self) -> BoardSensor:
+        """The board's own sensor, where it has one."""
+        return BoardSensor(self._channel, self._info.payload_bytes_max)
 
     @property
     def link_statistics(self) -> LinkStatistics:

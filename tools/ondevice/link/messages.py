@@ -33,6 +33,10 @@ class Request(IntEnum):
     CHECKPOINT_LOAD = 0x51
     CHECKPOINT_LIST = 0x52
     CHECKPOINT_ERASE = 0x53
+    SENSOR_DESCRIBE = 0x60
+    SENSOR_READ = 0x61
+    SENSOR_SETUP = 0x62
+    SENSE = 0x63
 
 
 REPLY = 0x80
@@ -71,6 +75,7 @@ class Failure(IntEnum):
     CHECKPOINT = 14
     PRIVATE = 15
     IMAGE = 16
+    SENSOR = 17
 
 
 FAILURE_TEXT = {
@@ -91,6 +96,8 @@ FAILURE_TEXT = {
     Failure.STORAGE: "its flash could not be written, or has no room for the checkpoint",
     Failure.CHECKPOINT: "it keeps no such checkpoint of this model; see `ondevice checkpoint list`",
     Failure.IMAGE: "its firmware is damaged; flash it again with `ondevice flash`",
+    Failure.SENSOR: "its sensor gave no sample, or one that is no finite number; a recording that "
+    "a simulated sensor plays may be at its end",
     Failure.PRIVATE: "its firmware was built so that this does not leave the device",
 }
 
