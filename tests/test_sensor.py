@@ -206,3 +206,28 @@ def test_a_csv_recording_becomes_what_the_simulated_sensor_plays(tmp_path: Path)
         prepare_sensor_file(Path(__file__), DataSettings(), tmp_path)
     with pytest.raises(UserError, match="allowed: 1 to 16"):
         sensor_bytes(np.zeros((1, 17), np.float32), None)
+
+
+def test_python_trains_and_predicts_on_the_boards_own_sensor(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    import ondevice
+
+    torch.manual_seed(0)
+    values = np.random.default_rng(4).normal(0, 1, (20 * WINDOW, CHANNELS)).astype(np.float32)
+    recorded = tmp_path / "swing.csv"
+    np.savetxt(recorded, values, delimiter=",", header="ax,ay,az", comments="")
+    for label in ("still", "swing"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        (tmp_path / "data" / label / "1.csv").write_bytes(recorded.read_bytes())
+    network = nn.Sequential(nn.Conv1d(CHANNELS, 4, 3), nn.Flatten(), nn.Linear(56, CLASSES))
+    compiled = ondevice.compile(
+        network, data=tmp_path / "data", window={"samples": WINDOW}, board="host"
+    )
+    with compiled.connect(sensor_file=recorded) as board:
+        first = board.sense()
+        np.testing.assert_array_equal(first, board.predict(values[:WINDOW].T))
+        for _ in range(10):
+            board.sense(1, learning_rate=0.1)
+        assert board.sense()[1] > first[1] + 0.2

@@ -110,7 +110,7 @@ def test_a_file_of_another_board_is_refused(build: Build, tmp_path: Path) -> Non
         prepare_flash_file(tmp_path / "/".join(["n" * 100] * 5), load_board("host"))
     small = replace(load_board("host"), storage_bank_bytes=512)
     other = prepare_flash_file(tmp_path / "small.bin", small)
-    with pytest.raises(LinkError, match="cannot be opened, or is of another board"):
+    with pytest.raises(LinkError, match="the flash file is of another board"):
         Device(ProcessTransport(simulate_command(build("host"), load_board("host"), other)))
     missing = tmp_path / "missing.bin"
     command = simulate_command(build("qemu_f405"), load_board("qemu_f405"), missing)

@@ -37,6 +37,7 @@ from ondevice.sources import load_sources
 from ondevice.telemetry import TelemetryReader
 from ondevice.trackers.tracker import check_trackers
 from ondevice.training_device import TrainingDevice, counter_unit
+from ondevice_compiler.samples import pack_label
 
 if TYPE_CHECKING:
     from ondevice.api.model import Model
@@ -132,6 +133,34 @@ class Board:
             updates=len(samples) // every,
             count=sum(result.count for result in results) + applied if counted else None,
         )
+
+    def sense(self, y: Any = None, *, learning_rate: float = 0.0) -> NDArray[np.float64]:
+        """Takes the next window of the board's own sensor, which does not cross the link.
+
+        Args:
+            y: What it shows; then the board learns from it, too, after it has answered.
+            learning_rate: Of that update.
+
+        Returns:
+            [outputs]: probabilities, or the outputs of a regression, before the update.
+
+        Raises:
+            UserError: The model was not trained on windows like the sensor's.
+            DeviceError: The board has no sensor, or it gave nothing.
+            LinkError: The link failed.
+        """
+        device = self._device
+        device.sensor.setup(self._manifest)  # each time: a board that came back has forgotten it
+        device.sensor.sense()
+        if y is not None:
+            device.write_label(pack_label(self._manifest, y))
+        if y is None:
+            device.evaluate()
+        else:
+            device.train(learning_rate)
+        output = np.frombuffer(device.read_output(), "<f4").astype(np.float64)
+        loss = str(self._manifest["loss"])
+        return output if loss == "mse" else probabilities(output, loss)
 
     def evaluate(self, x: Any = None, y: Any = None) -> Evaluation:
         """Measures accuracy and loss; changes no parameter.

@@ -137,6 +137,7 @@ class Model:
         key: str | Path | None = None,
         allow_export: bool | None = None,
         flash_file: str | Path | None = None,
+        sensor_file: str | Path | None = None,
         reconnect_s: float | None = None,
         keep: bool = False,
     ) -> Board:
@@ -153,6 +154,7 @@ class Model:
             key: Key file; the firmware serves only who has it.
             allow_export: Whether samples, gradients and optimiser state may leave the board.
             flash_file: Where a simulated board keeps its checkpoints.
+            sensor_file: Recording that a simulated board's own sensor plays.
             reconnect_s: How long a lost link is opened again in `Board.fit`.
             keep: Leave to the board what it has learnt: in RAM, or started with from its flash.
 
@@ -171,6 +173,7 @@ class Model:
             "key_file": Path(key) if key is not None else None,
             "allow_export": allow_export,
             "flash_file": Path(flash_file) if flash_file is not None else None,
+            "sensor_file": Path(sensor_file) if sensor_file is not None else None,
             "reconnect_s": reconnect_s,
         }
         config = with_overrides(self.config, {"device": asked}, "Model.connect")
