@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -303,6 +303,7 @@ def test_a_wrong_table_is_refused_in_words(tmp_path: Path, name: str) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=300))
+@example(b",")
 def test_no_bytes_in_a_csv_file_do_worse_than_be_refused(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.csv"

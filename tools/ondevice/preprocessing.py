@@ -66,7 +66,9 @@ class Preprocessing:
         """
         if self.audio is None or self.audio.features == "none":
             return values
-        raise UserError(f"audio.features = {self.audio.features!r} is not part of this version")
+        from ondevice.features.compute import compute
+
+        return compute(self.audio, values)
 
     def finish(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalises and orders axes: the last part of the way, also on the device.

@@ -9,6 +9,8 @@ from ondevice.datasets.assemble import assemble, assemble_arrays
 from ondevice.datasets.images import SUFFIXES as IMAGE_SUFFIXES
 from ondevice.datasets.images import read_image_folder
 from ondevice.datasets.tables import read_table_file, read_table_folder
+from ondevice.datasets.wav import SUFFIXES as SOUND_SUFFIXES
+from ondevice.datasets.wav import read_wav_folder
 from ondevice.preprocessing import Preprocessing
 from ondevice.recordings import Recordings, Samples
 
@@ -16,7 +18,7 @@ Reader = Callable[[Path, Config], Recordings | Samples]
 
 ALLOWED = (
     "a .npz, .csv or .parquet file, or a folder with one folder a class that holds .npz, .csv, "
-    ".parquet files or pictures"
+    ".parquet or sound files, or pictures"
 )
 
 
@@ -29,12 +31,14 @@ FOLDER_READERS: dict[str, Reader] = {
     "parquet": read_table_folder,
     "npz": read_table_folder,
     "images": read_image_folder,
+    "wav": read_wav_folder,
 }
 SUFFIXES = {
     "npz": (".npz",),
     "csv": (".csv", ".tsv", ".txt"),
     "parquet": (".parquet",),
     "images": IMAGE_SUFFIXES,
+    "wav": SOUND_SUFFIXES,
 }
 
 

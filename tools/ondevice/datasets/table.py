@@ -95,6 +95,8 @@ def read_csv(path: Path) -> Table:
             rows.append(found)
     except csv.Error as error:
         raise DataError(f"{path}: not a table: {error}") from error
+    if not rows:
+        raise DataError(f"{path}: nothing between the columns' separators")
     named = any(np.isnan(_number(cell)) for cell in rows[0])
     names = rows[0] if named else [f"channel{index}" for index in range(len(rows[0]))]
     if len(set(names)) != len(names):
