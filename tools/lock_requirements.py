@@ -19,14 +19,13 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ("hatchling", "editables")  # install the project itself without fetching anything
 INSTALLERS = ("pip", "setuptools")  # part of every venv
-RUN = ("compiler", "demo", "tune")
+RUN = ("compiler", "demo", "tune", "audio")
 LOCKS = {
     "requirements.lock": RUN,
     "requirements-test.lock": (
         *RUN,
         "torch",
         "parquet",
-        "audio",
         "camera",
         "tensorboard",
         "mlflow",
