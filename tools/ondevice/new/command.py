@@ -13,8 +13,8 @@ from ondevice.target import DEFAULT_BOARD
 def new(
     folder: Annotated[Path, typer.Argument(help="Of the project: new, or empty")],
     template: Annotated[
-        Literal["motion", "tabular", "image"],
-        typer.Option(help="A sensor's windows, rows of a table, or pictures"),
+        Literal["motion", "tabular", "image", "sound"],
+        typer.Option(help="A sensor's windows, rows of a table, pictures, or sound"),
     ] = "motion",
     board: Annotated[str, typer.Option(help="Goes into its settings")] = DEFAULT_BOARD,
 ) -> None:

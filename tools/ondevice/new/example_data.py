@@ -1,5 +1,6 @@
 """Made-up labelled data of a new project, in the form that `ondevice record` writes."""
 
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 RATE_HZ = 50
+SOUND_RATE_HZ = 8000
 SECONDS = 20
 TAKES = 3
 NOISE = 0.15
@@ -64,6 +66,23 @@ def image_data(folder: Path) -> None:
             Image.fromarray(grey.clip(0, 255).astype(np.uint8)).save(path)
 
 
+def sound_data(folder: Path) -> None:
+    """Writes a second of rising, falling and steady tones each: data/LABEL/*.wav."""
+    generator = np.random.default_rng(4)
+    t = np.arange(SOUND_RATE_HZ) / SOUND_RATE_HZ
+    for number in range(1, 16):
+        low, high = generator.uniform(300, 500), generator.uniform(2000, 3000)
+        sweeps = {"falling": (high, low), "rising": (low, high), "steady": (high / 2, high / 2)}
+        for label, (first, last) in sweeps.items():
+            tone = 0.3 * np.sin(2 * np.pi * (first * t + (last - first) * t**2 / 2))
+            noisy = tone + generator.normal(0, 0.03, len(t))
+            path = folder / "data" / label / f"example-{number:02}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with wave.open(str(path), "wb") as file:
+                file.setparams((1, 2, SOUND_RATE_HZ, 0, "NONE", ""))
+                file.writeframes((noisy * 32767).astype("<i2").tobytes())
+
+
 def _write_csv(path: Path, header: str, values: NDArray[np.float64]) -> None:
     np.savetxt(path, values, fmt="%.4f", delimiter=",", header=header, comments="")
 
@@ -72,4 +91,5 @@ EXAMPLE_DATA: dict[str, Callable[[Path], None]] = {
     "motion": motion_data,
     "tabular": tabular_data,
     "image": image_data,
+    "sound": sound_data,
 }
