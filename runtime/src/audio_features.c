@@ -30,7 +30,7 @@ static void load_frame(const od_audio_features_t *features, const int16_t *sampl
 }
 
 /* Power of twice the spectrum of real samples at bin k, from the transform of their pairs. */
-static uint64_t power(const int32_t *values, uint32_t pairs, const int32_t *twiddles, uint32_t k) {
+static uint64_t power(const int32_t *values, size_t pairs, const int32_t *twiddles, size_t k) {
     const int32_t *z = values + 2u * k;
     const int32_t *mirror = values + 2u * ((pairs - k) % pairs);
     const int32_t *w = twiddles + 2u * k;
@@ -97,7 +97,7 @@ int32_t od_audio_features(const od_audio_features_t *features, const int16_t *sa
     int32_t *values = (int32_t *)(bands + features->mels);
     const uint32_t frames = od_audio_frames(features, count);
     for (uint32_t frame = 0; frame < frames; frame++) {
-        load_frame(features, samples + frame * features->hop_samples, values);
+        load_frame(features, samples + (size_t)frame * features->hop_samples, values);
         od_fft(values, features->fft_size / 2u, features->twiddles, 2u);
         add_up_bands(features, values, bands);
         int16_t *logs = features->dct == NULL ? out : (int16_t *)(void *)values;

@@ -1,7 +1,12 @@
 /* Radix-2 transform, decimated in time, with 64-bit products rounded once. */
+#include <stddef.h>
+
 #include "ondevice/audio_features.h"
 
 #define HALF (INT64_C(1) << 29)
+
+/* The k-th complex number. */
+static int32_t *pair(int32_t *values, size_t k) { return values + 2u * k; }
 
 static void swap(int32_t *a, int32_t *b) {
     for (uint32_t i = 0; i < 2u; i++) {
@@ -15,7 +20,7 @@ static void reverse_bits(int32_t *values, uint32_t size) {
     uint32_t reversed = 0;
     for (uint32_t i = 0; i + 1u < size; i++) {
         if (i < reversed) {
-            swap(values + 2u * i, values + 2u * reversed);
+            swap(pair(values, i), pair(values, reversed));
         }
         uint32_t bit = size >> 1;
         for (; (reversed & bit) != 0u; bit >>= 1) {
@@ -41,8 +46,8 @@ void od_fft(int32_t *values, uint32_t size, const int32_t *twiddles, uint32_t st
         const uint32_t step = stride * (size / (2u * half));
         for (uint32_t start = 0; start < size; start += 2u * half) {
             for (uint32_t k = 0; k < half; k++) {
-                int32_t *a = values + 2u * (start + k);
-                butterfly(a, a + 2u * half, twiddles + 2u * (k * step));
+                const int32_t *w = twiddles + 2u * (size_t)(k * step);
+                butterfly(pair(values, start + k), pair(values, start + k + half), w);
             }
         }
     }

@@ -31,13 +31,13 @@ int32_t od_sense_value(const od_sensing_t *sensing, uint32_t channel, float valu
                        uint32_t index) {
     const float centred = value - sensing->channel[channel].offset;
     const float normal = centred * sensing->channel[channel].gain;
-    uint32_t bits;
+    uint32_t bits = 0;
     memcpy(&bits, &normal, sizeof bits);
     if ((bits & 0x7F800000u) == 0x7F800000u) {
         return OD_ERROR_NUMERIC;
     }
     if (sensing->scale == 0.0) {
-        memcpy((uint8_t *)input + 4u * index, &normal, sizeof normal);
+        memcpy((float *)input + index, &normal, sizeof normal);
     } else {
         ((int8_t *)input)[index] = quantised(sensing, normal);
     }

@@ -78,7 +78,7 @@ od_outcome_t od_handle_sensor_setup(od_session_t *session, uint8_t *payload, uin
         return od_failed(OD_FAIL_VALUE);
     }
     for (uint32_t c = 0; c < wanted.channels; c++) {
-        const uint8_t *channel = payload + SETUP_BYTES + CHANNEL_BYTES * c;
+        const uint8_t *channel = payload + SETUP_BYTES + (size_t)CHANNEL_BYTES * c;
         wanted.channel[c].offset = od_get_f32(channel);
         wanted.channel[c].gain = od_get_f32(channel + 4);
     }
