@@ -12,6 +12,7 @@ from ondevice.errors import UserError
 from ondevice.image import check_images, seal_image
 from ondevice.linker_script import linker_script
 from ondevice.toolchain import (
+    BESIDE_STEP,
     CODE,
     LINK,
     WARNINGS,
@@ -85,7 +86,12 @@ if not host:
         LIBS=["c", "gcc"],
     )
 
-env.BuildSources(str(build / "runtime"), str(root / "runtime" / "src"))
+runtime = str(root / "runtime" / "src")
+in_step = ["+<*.c>", *(f"-<{each}>" for each in BESIDE_STEP)]
+env.BuildSources(str(build / "runtime"), runtime, in_step)
+beside = env.Clone()
+beside.Append(CCFLAGS=["-Os"])  # after CODE's -O3: the last one counts
+beside.BuildSources(str(build / "beside"), runtime, [f"+<{each}>" for each in BESIDE_STEP])
 env.BuildSources(str(build / "model"), str(model))
 program = env.BuildProgram()
 
