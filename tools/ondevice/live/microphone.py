@@ -83,9 +83,7 @@ def open_microphone(place: str, rate_hz: float | None) -> MicrophoneSource:
             blocks.get_nowait()  # nobody reads: the newest sound is worth more
         blocks.put_nowait((data.copy(), monotonic()))
 
-    device: int | str | None = (int(place) if place.isdecimal() else place) or None
-    if place == "0":
-        device = 0
+    device = int(place) if place.isdecimal() else place or None
     try:
         stream = sounddevice.InputStream(
             samplerate=rate, channels=1, dtype="float32", device=device, callback=take
