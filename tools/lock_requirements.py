@@ -29,6 +29,8 @@ LOCKS = {
         "camera",
         "tensorboard",
         "mlflow",
+        "federate",
+        "privacy",
         "docs",
         "test",
     ),

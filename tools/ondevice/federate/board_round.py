@@ -1,0 +1,44 @@
+"""One round on one board: global weights in, local training by the caller, the change out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ondevice.federate.delta import encode_dense
+from ondevice.federate.weights import weight_formats
+from ondevice.link.device import Device
+
+
+class BoardRound:
+    """What a round asks of a board, whatever the model was compiled to send.
+
+    A board that restarts in the middle is begun again; the caller then trains again from the same
+    weights.
+    """
+
+    def __init__(self, device: Device, manifest: Mapping[str, Any]) -> None:
+        self._device, self._manifest = device, manifest
+        self._formats = weight_formats(manifest)
+        self._before: Sequence[bytes] = ()
+
+    def begin(self, weights: Sequence[bytes], taken: bool = True) -> None:
+        """Puts the global weights on the board.
+
+        Args:
+            weights: Bytes of each trained weight, in the manifest's order.
+            taken: The server has averaged what this board sent last; where it has not, a board that
+                compresses adds it to what it will send.
+
+        Raises:
+            LinkError, DeviceError: The link or the board failed.
+        """
+        parameters = self._device.read_parameters()
+        for form, content in zip(self._formats, weights, strict=True):
+            parameters[form.index] = content
+        self._device.write_parameters(parameters)
+        self._before = weights
+
+    def end(self) -> bytes:
+        """The change since `begin`, coded as the model was compiled (`decode_delta`)."""
+        parameters = self._device.read_parameters()
+        after = [parameters[form.index] for form in self._formats]
+        return encode_dense(self._formats, self._before, after)
