@@ -29,6 +29,7 @@ from ondevice.live.record_command import record
 from ondevice.memory_report import Chart, check_report_name, compile_with_charts, write_report
 from ondevice.new.command import new
 from ondevice.options import INPUT, with_settings
+from ondevice.privacy.command import app as privacy_app
 from ondevice.profile.command import profile
 from ondevice.run_settings import settings_for
 from ondevice.search.command import search
@@ -302,6 +303,7 @@ app.command(
 
 
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(privacy_app, name="privacy")
 
 key_app = typer.Typer(no_args_is_help=True)
 app.add_typer(key_app, name="key")

@@ -151,7 +151,7 @@ def create_run_folder(
     stem = f"{now:%Y%m%d-%H%M%S}-{name}"
     try:
         config.output.directory.mkdir(parents=True, exist_ok=True)
-        path = _first_free(config.output.directory, stem)
+        path = first_free(config.output.directory, stem)
         write_text_atomically(path / "config.toml", config_to_toml(config))
         write_text_atomically(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         if start is not None:
@@ -164,7 +164,7 @@ def create_run_folder(
         ) from error
 
 
-def _first_free(directory: Path, stem: str) -> Path:
+def first_free(directory: Path, stem: str) -> Path:
     """Creates directory/stem, or stem-2, stem-3... where another run of that second has it."""
     number = 1
     while True:

@@ -1,0 +1,1 @@
+"""What an update tells of the samples that it was trained on."""
