@@ -20,7 +20,10 @@ LossError = Callable[[NDArray[np.float32], Any], NDArray[np.float32]]
 ROOT = Path(__file__).resolve().parent.parent
 NUMERICS = [
     ROOT / "runtime" / "src" / f"{name}.c"
-    for name in ("activation", "fixed_point", "gradient", "loss", "optimizer", "square_root")
+    for name in (
+        *("activation", "fixed_point", "gradient", "loss", "optimizer", "square_root", "round"),
+        *("codec_topk", "codec_ternary", "codec_sign", "codec_int8"),
+    )
 ]
 CFLAGS = [  # As firmware/platform/builder/main.py has them, and why.
     *("-std=c99", "-O2", "-ffp-contract=off", "-fno-strict-aliasing"),
@@ -88,6 +91,7 @@ class _Model(ctypes.Structure):
         ("evaluate", _EVALUATE),
         ("train", _TRAIN),
         ("apply", _APPLY),
+        ("round", ctypes.c_void_p),
     )
 
 

@@ -104,7 +104,7 @@ def test_generated_c_says_what_each_parameter_holds(optimizer: str, samples: int
         "counter": "OD_UPDATE_COUNT",
     }
     text = made.files["model.c"]
-    assert made.manifest["abi"] == ABI == 4
+    assert made.manifest["abi"] == ABI == 5
     for entry in made.manifest["parameters"]:
         line = next(line for line in text.splitlines() if f'{{"{entry["name"]}",' in line)
         assert line.endswith(f", {constants.get(entry['format'], 'OD_WEIGHT')}}},")

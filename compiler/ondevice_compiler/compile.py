@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ondevice_compiler.autodiff import Joint, differentiate
 from ondevice_compiler.calibrate import Calibration, calibrate
 from ondevice_compiler.calibration_cache import cached_calibration
+from ondevice_compiler.compression import CODECS, Compression
 from ondevice_compiler.emit import emit
 from ondevice_compiler.errors import DoesNotFitError, UserError
 from ondevice_compiler.kernel_cache import KernelCache
@@ -63,6 +64,10 @@ class CompileOptions:
             each parameter's gradient. None: no limit.
         clip_value: Largest magnitude of each element of the gradient; None: no limit.
         accumulation_steps: Samples whose mean gradient makes one update.
+        compress: How the change of a federated round is sent: "none", "topk", "ternary", "sign" or
+            "int8"; see `Compression`. All but "none" keep a residual of the trained weights' size.
+        compress_ratio: Share of all trained elements that "topk" sends, above 0 and at most 1.
+        proximal: Keep the weights that a round began with, for FedProx.
         ram_limit_bytes: Most RAM that the model's buffers may take; None: no limit.
         flash_limit_bytes: Most flash that its constants may take; None: no limit.
         classes: If given, must equal the number of outputs.
@@ -94,6 +99,9 @@ class CompileOptions:
     clip_norm: float | None = None
     clip_value: float | None = None
     accumulation_steps: int = 1
+    compress: str = "none"
+    compress_ratio: float = 0.01
+    proximal: bool = False
     ram_limit_bytes: int | None = None
     flash_limit_bytes: int | None = None
     classes: int | None = None
@@ -123,6 +131,11 @@ class CompileOptions:
         )
 
     @property
+    def compression(self) -> Compression:
+        """What a federated round keeps and sends."""
+        return Compression(self.compress, self.compress_ratio, self.proximal)
+
+    @property
     def memory(self) -> MemoryOptions:
         """How these options save memory."""
         return MemoryOptions(self.reorder, self.patch, self.in_place, self.remat_macs_cap)
@@ -130,6 +143,7 @@ class CompileOptions:
     def check(self) -> None:
         """Raises UserError for a value outside its range."""
         choices = {"dtype": DTYPES, "loss": LOSSES, "optimizer": OPTIMIZERS, "simd": SIMD}
+        choices["compress"] = CODECS
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise UserError(f"{key} '{getattr(self, key)}'; allowed: {', '.join(allowed)}")
@@ -150,6 +164,8 @@ class CompileOptions:
             raise UserError(f"weight_decay {self.weight_decay}; allowed: 0 or more")
         if not 1 <= self.accumulation_steps <= 4096:
             raise UserError(f"accumulation_steps {self.accumulation_steps}; allowed: 1 to 4096")
+        if not 0.0 < self.compress_ratio <= 1.0:
+            raise UserError(f"compress_ratio {self.compress_ratio}; allowed: above 0 and at most 1")
         if self.head is not None and not 1 <= self.head <= LARGEST_HEAD:
             raise UserError(f"head {self.head}; allowed: 1 to {LARGEST_HEAD}")
 
@@ -299,7 +315,14 @@ def plan_scheme(
     options.check()
     on_stage("plan")
     scheme = resolve_scheme(options.scheme, analysis.joint.program)
-    return schedule(analysis.joint, analysis.calibration, scheme, options.rule, options.memory)
+    return schedule(
+        analysis.joint,
+        analysis.calibration,
+        scheme,
+        options.rule,
+        options.memory,
+        options.compression,
+    )
 
 
 def generate(
@@ -336,10 +359,18 @@ def generate(
             "channels": {name: list(channels) for name, channels in scheme.channels.items()},
         },
         "optimizer": asdict(options.rule),
+        "round": asdict(options.compression),
         "preprocessing": options.preprocessing,
     }
     histories = dict(planned.histories)
-    emitted = emit(lowered, planned.plan, histories, manifest, options.accumulation_steps)
+    emitted = emit(
+        lowered,
+        planned.plan,
+        histories,
+        manifest,
+        options.accumulation_steps,
+        options.compression,
+    )
     stages["emit"] = emitted.files["model.c"]
     _check_limits(emitted.manifest, options)
     return CompiledModel(emitted.files, emitted.manifest, stages)

@@ -16,27 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondevice_compiler.c_text import C_TYPES, literal, table
+from ondevice_compiler.compression import Compression
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.lower import Lowered
 from ondevice_compiler.manifest import WEIGHT_FORMATS, describe_model, parameter_format
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Placement, Plan
 from ondevice_compiler.program import Tensor, prune
+from ondevice_compiler.round_table import DTYPE_CONSTANTS, round_table
 from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
 
-ABI = 4
-DTYPE_CONSTANTS = {
-    "int8": "OD_INT8",
-    "int16": "OD_INT16",
-    "int32": "OD_INT32",
-    "float32": "OD_FLOAT32",
-    "uint8": "OD_UINT8",
-    "uint32": "OD_UINT32",
-}
+ABI = 5
 KIND_CONSTANTS = {
     **dict.fromkeys(WEIGHT_FORMATS.values(), "OD_WEIGHT"),
     **dict.fromkeys(("momentum", "first moment", "second moment"), "OD_OPTIMIZER_STATE"),
+    **dict.fromkeys(("residual", "anchor", "round phase"), "OD_OPTIMIZER_STATE"),
     "accumulator": "OD_ACCUMULATED_GRADIENT",
     "counter": "OD_UPDATE_COUNT",
 }
@@ -73,6 +68,7 @@ def emit(
     histories: dict[str, float],
     manifest: dict[str, Any],
     accumulation_steps: int,
+    compression: Compression,
 ) -> Emitted:
     """Writes the C of a model and completes its manifest.
 
@@ -82,12 +78,13 @@ def emit(
         histories: First history of each delayed gradient scale.
         manifest: What the caller knows: name, scheme, optimizer, input axes.
         accumulation_steps: Samples an update.
+        compression: What a federated round keeps and sends.
 
     Returns:
         Files by name, manifest.json included.
     """
     listing = Listing(lowered, plan, histories)
-    body = _model_c(listing, manifest["name"], accumulation_steps)
+    body = _model_c(listing, manifest["name"], accumulation_steps, compression)
     files = {
         "kernels.h": kernels_header(lowered),
         "tables.h": _tables_h(listing),
@@ -104,7 +101,7 @@ def emit(
     return Emitted(files, complete)
 
 
-def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
+def _model_c(listing: Listing, name: str, accumulation_steps: int, compression: Compression) -> str:
     program, plan = listing.program, listing.plan
     calls = list(enumerate(listing.lowered.calls))
     deferred = accumulation_steps > 1  # Else one step also applies.
@@ -133,6 +130,7 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
         '#include "ondevice/gradient.h"',
         '#include "ondevice/loss.h"',
         '#include "ondevice/optimizer.h"',
+        *(['#include "ondevice/round.h"'] if compression.kept else []),
         '#include "ondevice/trace.h"',
         '#include "ondevice/update.h"',
         "",
@@ -187,7 +185,9 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int) -> str:
             "}",
             "",
         ]
-    sections += _descriptor(listing, name, accumulation_steps, bool(apply_calls))
+    round_text = round_table(listing, compression)
+    sections += round_text
+    sections += _descriptor(listing, name, accumulation_steps, bool(apply_calls), bool(round_text))
     return "\n".join(sections) + "\n"
 
 
@@ -245,7 +245,9 @@ def _reset(listing: Listing) -> list[str]:
     return lines
 
 
-def _descriptor(listing: Listing, name: str, accumulation_steps: int, has_apply: bool) -> list[str]:
+def _descriptor(
+    listing: Listing, name: str, accumulation_steps: int, has_apply: bool, has_round: bool
+) -> list[str]:
     program = listing.program
     state = listing.state()
     output, label = listing.names[program.output], listing.names[program.label]
@@ -289,6 +291,7 @@ def _descriptor(listing: Listing, name: str, accumulation_steps: int, has_apply:
         "    .evaluate = evaluate,",
         "    .train = train,",
         f"    .apply = {'apply' if has_apply else '0'},",
+        f"    .round = {'&round_of_model' if has_round else '0'},",
         "};",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ondevice_compiler.compression import ROUND_PHASE
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.memory import memory_need
 from ondevice_compiler.op_entry import op_entry
@@ -19,6 +20,9 @@ STATE_FORMATS = {
     "m": "first moment",
     "v": "second moment",
     UPDATE_STEPS: "counter",
+    "residual": "residual",
+    "anchor": "anchor",
+    ROUND_PHASE: "round phase",
 }
 
 

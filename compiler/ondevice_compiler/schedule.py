@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ondevice_compiler.autodiff import Joint
 from ondevice_compiler.calibrate import Calibration
+from ondevice_compiler.compression import Compression, with_round_state
 from ondevice_compiler.fuse import fuse
 from ondevice_compiler.memory import MemoryNeed, memory_need
 from ondevice_compiler.ops import OPERATORS
@@ -83,6 +84,7 @@ def schedule(
     scheme: UpdateScheme,
     optimizer: Optimizer,
     memory: MemoryOptions | None = None,
+    compression: Compression | None = None,
 ) -> Schedule:
     """Runs select, fuse, quantize, order and plan.
 
@@ -92,6 +94,7 @@ def schedule(
         scheme: From `resolve_scheme`.
         optimizer: Update rule.
         memory: What is done to save memory; None: everything.
+        compression: What a federated round keeps; None: nothing.
 
     Raises:
         UserError: The model cannot be quantised.
@@ -106,7 +109,8 @@ def schedule(
     memory = memory or MemoryOptions()
     if memory.remat_macs_cap:
         program = rematerialise(program, memory.remat_macs_cap, memory.in_place)
-    stages["order"], plan = _with_views(program, memory)
+    ordered, plan = _with_views(program, memory)
+    stages["order"] = with_round_state(ordered, compression or Compression())
     return Schedule(scheme, stages, histories, plan)
 
 

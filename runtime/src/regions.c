@@ -15,9 +15,12 @@ static bool is_private(const od_parameter_t *parameter) {
     return parameter->kind != OD_WEIGHT && parameter->kind != OD_UPDATE_COUNT;
 }
 
-void od_private_clear(const od_model_t *model) {
+void od_sample_clear(const od_model_t *model) {
     memset(model->input, 0, model->input_bytes);
     memset(model->label, 0, model->label_bytes);
+}
+
+void od_state_clear(const od_model_t *model) {
     for (uint32_t i = 0; i < model->parameter_count; i++) {
         if (is_private(&model->parameters[i])) {
             memset(model->parameters[i].data, 0, model->parameters[i].bytes);

@@ -36,7 +36,7 @@ static const request_t requests[] = {
     {OD_RESET_COUNTERS, ANY_LENGTH, od_handle_reset_counters},
     {OD_MEMORY, 0, od_handle_memory},
     {OD_PAINT, 1, od_handle_paint},
-    {OD_PARAMETERS_BEGIN, 0, od_handle_parameters_begin},
+    {OD_PARAMETERS_BEGIN, ANY_LENGTH, od_handle_parameters_begin},
     {OD_PARAMETERS_COMMIT, 4, od_handle_parameters_commit},
     {OD_RESET_MODEL, 0, od_handle_reset_model},
     {OD_BYE, 0, handle_bye},
@@ -48,6 +48,9 @@ static const request_t requests[] = {
     {OD_SENSOR_READ, 4, od_handle_sensor_read},
     {OD_SENSOR_SETUP, ANY_LENGTH, od_handle_sensor_setup},
     {OD_SENSE, 0, od_handle_sense},
+    {OD_ROUND_END, 0, od_handle_round_end},
+    {OD_ROUND_READ, 4, od_handle_round_read},
+    {OD_ROUND_PULL, 4, od_handle_round_pull},
 };
 
 static od_outcome_t execute(od_session_t *session, uint8_t type, uint8_t *payload, uint32_t n) {

@@ -1,6 +1,7 @@
 /* Requests that run the model: TRAIN, EVALUATE, APPLY, and the learning rate of each update. */
 #include "ondevice/handlers.h"
 #include "ondevice/little_endian.h"
+#include "ondevice/round.h"
 #include "ondevice/trace.h"
 
 static bool is_finite_bits(uint32_t bits) { return (bits & 0x7F800000u) != 0x7F800000u; }
@@ -15,7 +16,9 @@ od_failure_t od_take_write_error(od_session_t *session) {
         session->write_error = OD_FAIL_NONE;
         return fail;
     }
-    return session->parameters_valid ? OD_FAIL_NONE : OD_FAIL_STATE;
+    const od_round_t *round = session->model->round;
+    const bool sent = round != NULL && *round->phase == OD_ROUND_SENT; /* a change, no weights */
+    return session->parameters_valid && !sent ? OD_FAIL_NONE : OD_FAIL_STATE;
 }
 
 /* The rate that TRAIN or APPLY carries, or without one that of the schedule. */

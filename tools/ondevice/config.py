@@ -49,6 +49,11 @@ class ModelSettings:
     clip_norm: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     clip_value: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     accumulation_steps: int = field(default=1, metadata={"minimum": 1})
+    compress: str = field(
+        default="none", metadata={"allowed": ("none", "topk", "ternary", "sign", "int8")}
+    )
+    compress_ratio: float = field(default=0.01, metadata={"minimum": 1e-6, "maximum": 1.0})
+    proximal: bool = False
     reorder: bool = True
     patch: bool = True
     in_place: bool = True

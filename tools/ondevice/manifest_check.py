@@ -19,6 +19,7 @@ FORM: Mapping[str, Any] = {
     "loss": str,
     "scheme": {"name": str},
     "optimizer": {"name": str, "accumulation_steps?": COUNT},
+    "round?": {"codec": str, "ratio": NUMBER, "proximal": bool},
     "input": {
         **{"shape": [COUNT], "source_shape": [COUNT], "axes": AXES, "dtype": str, "bytes": COUNT},
         **{"scale?": NUMBER, "zero_point?": NUMBER, "limit?": COUNT},
@@ -57,7 +58,7 @@ def _wrong(value: Any, form: Any, place: str) -> str | None:
     if form == AXES:
         known = isinstance(value, list) and all(axis in (None, 0, 1, 2, 3) for axis in value)
         return None if known else f"{place} is {_shown(value)}; needed: axes of the input"
-    if isinstance(value, form) and not isinstance(value, bool):
+    if isinstance(value, form) and (form is bool or not isinstance(value, bool)):
         return None
     return f"{place} is {_shown(value)}; needed: another kind of value"
 

@@ -118,6 +118,15 @@ SETTINGS = {
     "model.accumulation_steps": _model(
         int, "--accumulate", "Samples an update (default: 1)", min=1
     ),
+    "model.compress": _model(
+        Literal["none", "topk", "ternary", "sign", "int8"],
+        "--compress",
+        "How a board sends the change of a federated round; all but none keep a residual of the "
+        "weights' size (default: none)",
+    ),
+    "model.compress_ratio": _model(
+        float, "--compress-ratio", "Share of the elements that topk sends (default: 0.01)"
+    ),
     "data.file": _data(
         Path,
         "--data",

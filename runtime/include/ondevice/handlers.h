@@ -45,6 +45,11 @@ od_outcome_t od_handle_sensor_read(od_session_t *session, uint8_t *payload, uint
 od_outcome_t od_handle_sensor_setup(od_session_t *session, uint8_t *payload, uint32_t n);
 od_outcome_t od_handle_sense(od_session_t *session, uint8_t *payload, uint32_t n);
 
+/* round_requests.c */
+od_outcome_t od_handle_round_end(od_session_t *session, uint8_t *payload, uint32_t n);
+od_outcome_t od_handle_round_read(od_session_t *session, uint8_t *payload, uint32_t n);
+od_outcome_t od_handle_round_pull(od_session_t *session, uint8_t *payload, uint32_t n);
+
 /* The failure of a WRITE before this request, once, or OD_FAIL_STATE where the parameters are not
  * whole: what TRAIN, EVALUATE, APPLY and PARAMETERS_COMMIT need to know before they begin. */
 od_failure_t od_take_write_error(od_session_t *session);

@@ -29,8 +29,15 @@ typedef enum {
     OD_SENSOR_DESCRIBE = 0x60,
     OD_SENSOR_READ = 0x61,
     OD_SENSOR_SETUP = 0x62,
-    OD_SENSE = 0x63
+    OD_SENSE = 0x63,
+    OD_ROUND_END = 0x70,
+    OD_ROUND_READ = 0x71,
+    OD_ROUND_PULL = 0x72
 } od_request_type_t;
+
+/* Flags of PARAMETERS_BEGIN; without a payload all parameters follow. */
+#define OD_BEGIN_ROUND 0x01u /* only weights follow: those that a round begins with */
+#define OD_BEGIN_TAKEN 0x02u /* the server has averaged what the last round sent */
 
 #define OD_REPLY 0x80u /* set in all that the device sends */
 #define OD_READY 0xC0u /* not asked for: the board has just started */

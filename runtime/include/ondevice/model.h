@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Raised with every change of this header; generated C checks it with #error. */
-#define OD_MODEL_ABI 4
+#define OD_MODEL_ABI 5
 
 #define OD_OK 0
 #define OD_ERROR_ARGUMENT (-1) /* an index, offset or length outside the allowed range */
@@ -66,6 +66,9 @@ typedef struct {
     uint32_t correct;   /* 1 where predicted equals the label; 0 for a regression */
 } od_result_t;
 
+/* What a round of federated learning needs: round.h. */
+typedef struct od_round od_round_t;
+
 typedef struct {
     uint32_t abi;   /* OD_MODEL_ABI at compile time */
     uint8_t id[16]; /* first half of the SHA-256 of the manifest without its id */
@@ -101,6 +104,8 @@ typedef struct {
     int32_t (*train)(float learning_rate, od_result_t *result, od_trace_t *trace);
     /* Update from the accumulated gradient and clear it; NULL where accumulation_steps is 1. */
     int32_t (*apply)(float learning_rate, od_trace_t *trace);
+
+    const od_round_t *round; /* NULL where neither a codec nor a proximal term was compiled in */
 } od_model_t;
 
 extern const od_model_t od_model;

@@ -20,7 +20,8 @@ typedef struct {
 /* Find the region with this number (messages.h) and index; returns false where there is none. */
 bool od_region_find(const od_session_t *session, uint8_t id, uint16_t index, od_region_t *found);
 
-/* Clear the sample, the label, and optimiser state and gradients: what never leaves the device. */
-void od_private_clear(const od_model_t *model);
+/* Clear what never leaves the device: the sample and its label; optimiser state and gradients. */
+void od_sample_clear(const od_model_t *model);
+void od_state_clear(const od_model_t *model);
 
 #endif

@@ -31,6 +31,7 @@ typedef struct {
     uint32_t greetings; /* since the start; each has its own nonce */
 
     bool parameters_valid; /* false between PARAMETERS_BEGIN and _COMMIT */
+    bool round_upload;     /* which are those of a round: weights only */
     bool restored;         /* they came from a checkpoint at start */
     uint8_t write_error;   /* of a refused WRITE; makes the next command fail too */
     uint8_t paint;         /* pattern in the arena */

@@ -23,6 +23,9 @@ class CompileSettings(TypedDict, total=False):
     clip_norm: float
     clip_value: float
     accumulation_steps: int
+    compress: str
+    compress_ratio: float
+    proximal: bool
     reorder: bool
     patch: bool
     in_place: bool

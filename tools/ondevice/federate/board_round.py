@@ -16,29 +16,36 @@ class BoardRound:
     """
 
     def __init__(self, device: Device, manifest: Mapping[str, Any]) -> None:
-        self._device, self._manifest = device, manifest
+        self._device = device
         self._formats = weight_formats(manifest)
+        self._compresses = manifest["round"]["codec"] != "none"
         self._before: Sequence[bytes] = ()
 
     def begin(self, weights: Sequence[bytes], taken: bool = True) -> None:
-        """Puts the global weights on the board.
+        """Puts the global weights on the board; optimiser state and gradient scales stay.
 
         Args:
             weights: Bytes of each trained weight, in the manifest's order.
-            taken: The server has averaged what this board sent last; where it has not, a board that
-                compresses adds it to what it will send.
+            taken: The server has averaged what this board sent last. Where it has not, a board that
+                compresses adds it to what it has not sent; else it is lost.
 
         Raises:
-            LinkError, DeviceError: The link or the board failed.
+            LinkError: The link failed.
+            DeviceError: The board refused them.
         """
-        parameters = self._device.read_parameters()
-        for form, content in zip(self._formats, weights, strict=True):
-            parameters[form.index] = content
-        self._device.write_parameters(parameters)
+        indexed = [(f.index, content) for f, content in zip(self._formats, weights, strict=True)]
+        self._device.rounds.begin(indexed, taken)
         self._before = weights
 
     def end(self) -> bytes:
-        """The change since `begin`, coded as the model was compiled (`decode_delta`)."""
+        """The change since `begin`, coded as the model was compiled (`decode_delta`).
+
+        Raises:
+            LinkError: The link failed.
+            DeviceError: No round was begun.
+        """
+        if self._compresses:
+            return self._device.rounds.end()
         parameters = self._device.read_parameters()
         after = [parameters[form.index] for form in self._formats]
         return encode_dense(self._formats, self._before, after)

@@ -37,6 +37,7 @@ from ondevice.link.messages import (
     encode_schedule,
     encode_write,
 )
+from ondevice.link.rounds import BoardRounds
 from ondevice.link.sensor import BoardSensor
 from ondevice.link.timing import Timing
 from ondevice.link.transport import Transport
@@ -123,6 +124,11 @@ class Device:
     def sensor(self) -> BoardSensor:
         """The board's own sensor, where it has one."""
         return BoardSensor(self._channel, self._info.payload_bytes_max)
+
+    @property
+    def rounds(self) -> BoardRounds:
+        """Rounds of federated learning."""
+        return BoardRounds(self._channel, self._info.payload_bytes_max)
 
     @property
     def link_statistics(self) -> LinkStatistics:

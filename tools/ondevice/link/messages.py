@@ -37,6 +37,9 @@ class Request(IntEnum):
     SENSOR_READ = 0x61
     SENSOR_SETUP = 0x62
     SENSE = 0x63
+    ROUND_END = 0x70
+    ROUND_READ = 0x71
+    ROUND_PULL = 0x72
 
 
 REPLY = 0x80

@@ -1,0 +1,130 @@
+#include "ondevice/round.h"
+
+#include <string.h>
+
+#include "ondevice/update.h"
+
+/* Largest change of an int32 that is one as a float32, too. */
+#define LARGEST_INT32_CHANGE 0x7FFFFF80
+
+static int32_t saturate16(int32_t value) { return od_clamp(value, -INT16_MAX, INT16_MAX); }
+
+static int32_t saturate32(int64_t value) {
+    return value > LARGEST_INT32_CHANGE
+               ? LARGEST_INT32_CHANGE
+               : (value < -LARGEST_INT32_CHANGE ? -LARGEST_INT32_CHANGE : (int32_t)value);
+}
+
+/* residual = weights - residual: from what was not sent to the reference, and from the reference to
+ * what has been learnt. */
+static void subtract_from_weights(const od_round_t *round) {
+    for (uint32_t t = 0; t < round->count; t++) {
+        const od_round_tensor_t *tensor = &round->tensors[t];
+        if (tensor->residual == NULL) {
+            continue;
+        }
+        for (uint32_t i = 0; i < tensor->elements; i++) {
+            if (tensor->dtype == OD_INT16) {
+                int16_t *residual = tensor->residual;
+                residual[i] = (int16_t)saturate16(((int16_t *)tensor->weights)[i] - residual[i]);
+            } else if (tensor->dtype == OD_INT32) {
+                int32_t *residual = tensor->residual;
+                residual[i] = saturate32((int64_t)((int32_t *)tensor->weights)[i] - residual[i]);
+            } else {
+                float *residual = tensor->residual;
+                residual[i] = ((float *)tensor->weights)[i] - residual[i];
+            }
+        }
+    }
+}
+
+static void take_back(const od_round_t *round) {
+    for (uint32_t t = 0; t < round->count; t++) {
+        const od_round_tensor_t *tensor = &round->tensors[t];
+        for (uint32_t i = 0; i < tensor->elements; i++) {
+            if (tensor->dtype == OD_INT16) {
+                int16_t *residual = tensor->residual;
+                residual[i] = (int16_t)saturate16(residual[i] + ((int16_t *)tensor->weights)[i]);
+            } else if (tensor->dtype == OD_INT32) {
+                int32_t *residual = tensor->residual;
+                residual[i] = saturate32((int64_t)residual[i] + ((int32_t *)tensor->weights)[i]);
+            } else {
+                ((float *)tensor->residual)[i] += ((float *)tensor->weights)[i];
+            }
+        }
+    }
+}
+
+static uint32_t weight_bytes(const od_round_tensor_t *tensor) {
+    return tensor->elements * (tensor->dtype == OD_INT16 ? 2u : 4u);
+}
+
+static void upload(const od_round_t *round, bool taken) {
+    if (*round->phase == OD_IN_ROUND) {
+        subtract_from_weights(round);
+    } else if (*round->phase == OD_ROUND_SENT && !taken) {
+        take_back(round);
+    }
+    *round->phase = OD_BETWEEN_ROUNDS;
+}
+
+static void begin(const od_round_t *round) {
+    subtract_from_weights(round);
+    for (uint32_t t = 0; t < round->count; t++) {
+        const od_round_tensor_t *tensor = &round->tensors[t];
+        if (tensor->anchor != NULL) {
+            memcpy(tensor->anchor, tensor->weights, weight_bytes(tensor));
+        }
+    }
+    *round->phase = OD_IN_ROUND;
+}
+
+/* Momentum factor masking (Lin et al., Deep Gradient Compression, 2018): the velocity of what was
+ * sent would go on with old news. */
+static void forget_velocity(const od_round_tensor_t *tensor) {
+    for (uint32_t i = 0; i < tensor->elements; i++) {
+        const bool sent = tensor->dtype == OD_INT16   ? ((int16_t *)tensor->weights)[i] != 0
+                          : tensor->dtype == OD_INT32 ? ((int32_t *)tensor->weights)[i] != 0
+                                                      : ((float *)tensor->weights)[i] != 0.0f;
+        if (sent) {
+            memset((uint8_t *)tensor->velocity + i * tensor->velocity_bytes, 0,
+                   tensor->velocity_bytes);
+        }
+    }
+}
+
+static void end(const od_round_t *round) {
+    subtract_from_weights(round);
+    for (uint32_t t = 0; t < round->count; t++) {
+        memset(round->tensors[t].weights, 0, weight_bytes(&round->tensors[t]));
+    }
+    round->codec->compress(round);
+    for (uint32_t t = 0; t < round->count; t++) {
+        if (round->tensors[t].velocity != NULL) {
+            forget_velocity(&round->tensors[t]);
+        }
+    }
+    *round->phase = OD_ROUND_SENT;
+}
+
+static void pull(const od_round_t *round, float share) {
+    for (uint32_t t = 0; t < round->count; t++) {
+        const od_round_tensor_t *tensor = &round->tensors[t];
+        for (uint32_t i = 0; i < tensor->elements; i++) {
+            if (tensor->dtype == OD_INT16) {
+                int16_t *weights = tensor->weights;
+                const int32_t far = weights[i] - ((int16_t *)tensor->anchor)[i];
+                weights[i] = (int16_t)od_update_q88(weights[i], od_delta(far, share));
+            } else if (tensor->dtype == OD_INT32) {
+                int32_t *weights = tensor->weights;
+                const int64_t far = (int64_t)weights[i] - ((int32_t *)tensor->anchor)[i];
+                weights[i] = od_update_i32(weights[i], od_delta(od_saturate(far), share));
+            } else {
+                float *weights = tensor->weights;
+                weights[i] -= share * (weights[i] - ((float *)tensor->anchor)[i]);
+            }
+        }
+    }
+}
+
+const od_round_operations_t od_round_operations = {upload, begin, end, pull};
