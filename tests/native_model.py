@@ -174,7 +174,7 @@ class NativeModel:
         """Trained parameters and optimiser state, as stored; without the counter of updates."""
         found = {}
         for index, entry in enumerate(self.manifest["parameters"]):
-            if entry["format"] == "counter":
+            if entry["format"] in ("counter", "round phase"):
                 continue
             stored = self.model.parameters[index]
             raw = ctypes.string_at(stored.data, stored.bytes)

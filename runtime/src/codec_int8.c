@@ -5,7 +5,8 @@
 #define LARGEST 127
 #define LOWEST_EXPONENT (-126)
 
-/* Of what is to be sent, and the same of what is sent: rounding leaves the largest in its binade. */
+/* Of what is to be sent, and the same of what is sent: rounding leaves the largest in its binade.
+ */
 static int32_t exponent_of(float largest) {
     const int32_t exponent = (int32_t)(od_float_bits(largest) >> 23) - 127 - MANTISSA_BITS;
     return exponent < LOWEST_EXPONENT ? LOWEST_EXPONENT : exponent;

@@ -6,33 +6,46 @@
 
 /* Largest change of an int32 that is one as a float32, too. */
 #define LARGEST_INT32_CHANGE 0x7FFFFF80
+/* What may stay unsent, half of the range: with it, a round may change a weight by as much again.
+ */
+#define LARGEST_INT16_RESIDUAL 0x3FFF
+#define LARGEST_INT32_RESIDUAL 0x3FFFFFFF
 
-static int32_t saturate16(int32_t value) { return od_clamp(value, -INT16_MAX, INT16_MAX); }
+static void clamp(const od_round_t *round, int32_t int16_limit, int32_t int32_limit) {
+    for (uint32_t t = 0; t < round->count; t++) {
+        const od_round_tensor_t *tensor = &round->tensors[t];
+        for (uint32_t i = 0; tensor->residual != NULL && i < tensor->elements; i++) {
+            if (tensor->dtype == OD_INT16) {
+                int16_t *residual = tensor->residual;
+                residual[i] = (int16_t)od_clamp(residual[i], -int16_limit, int16_limit);
+            } else if (tensor->dtype == OD_INT32) {
+                int32_t *residual = tensor->residual;
+                residual[i] = od_clamp(residual[i], -int32_limit, int32_limit);
+            }
+        }
+    }
+}
 
-static int32_t saturate32(int64_t value) {
-    return value > LARGEST_INT32_CHANGE
-               ? LARGEST_INT32_CHANGE
-               : (value < -LARGEST_INT32_CHANGE ? -LARGEST_INT32_CHANGE : (int32_t)value);
+static void clamp_residuals(const od_round_t *round) {
+    clamp(round, LARGEST_INT16_RESIDUAL, LARGEST_INT32_RESIDUAL);
 }
 
 /* residual = weights - residual: from what was not sent to the reference, and from the reference to
- * what has been learnt. */
+ * what has been learnt. The reference of a weight near the end of its range lies beyond it: it
+ * wraps, and so does the way back. */
 static void subtract_from_weights(const od_round_t *round) {
     for (uint32_t t = 0; t < round->count; t++) {
         const od_round_tensor_t *tensor = &round->tensors[t];
-        if (tensor->residual == NULL) {
-            continue;
-        }
-        for (uint32_t i = 0; i < tensor->elements; i++) {
+        for (uint32_t i = 0; tensor->residual != NULL && i < tensor->elements; i++) {
             if (tensor->dtype == OD_INT16) {
-                int16_t *residual = tensor->residual;
-                residual[i] = (int16_t)saturate16(((int16_t *)tensor->weights)[i] - residual[i]);
+                uint16_t *residual = tensor->residual;
+                residual[i] = (uint16_t)(((const uint16_t *)tensor->weights)[i] - residual[i]);
             } else if (tensor->dtype == OD_INT32) {
-                int32_t *residual = tensor->residual;
-                residual[i] = saturate32((int64_t)((int32_t *)tensor->weights)[i] - residual[i]);
+                uint32_t *residual = tensor->residual;
+                residual[i] = ((const uint32_t *)tensor->weights)[i] - residual[i];
             } else {
                 float *residual = tensor->residual;
-                residual[i] = ((float *)tensor->weights)[i] - residual[i];
+                residual[i] = ((const float *)tensor->weights)[i] - residual[i];
             }
         }
     }
@@ -44,12 +57,14 @@ static void take_back(const od_round_t *round) {
         for (uint32_t i = 0; i < tensor->elements; i++) {
             if (tensor->dtype == OD_INT16) {
                 int16_t *residual = tensor->residual;
-                residual[i] = (int16_t)saturate16(residual[i] + ((int16_t *)tensor->weights)[i]);
+                const int32_t sum = residual[i] + ((const int16_t *)tensor->weights)[i];
+                residual[i] = (int16_t)od_saturate_int16(sum);
             } else if (tensor->dtype == OD_INT32) {
                 int32_t *residual = tensor->residual;
-                residual[i] = saturate32((int64_t)residual[i] + ((int32_t *)tensor->weights)[i]);
+                residual[i] =
+                    od_saturate((int64_t)residual[i] + ((const int32_t *)tensor->weights)[i]);
             } else {
-                ((float *)tensor->residual)[i] += ((float *)tensor->weights)[i];
+                ((float *)tensor->residual)[i] += ((const float *)tensor->weights)[i];
             }
         }
     }
@@ -65,6 +80,7 @@ static void upload(const od_round_t *round, bool taken) {
     } else if (*round->phase == OD_ROUND_SENT && !taken) {
         take_back(round);
     }
+    clamp_residuals(round);
     *round->phase = OD_BETWEEN_ROUNDS;
 }
 
@@ -95,10 +111,12 @@ static void forget_velocity(const od_round_tensor_t *tensor) {
 
 static void end(const od_round_t *round) {
     subtract_from_weights(round);
+    clamp(round, INT16_MAX, LARGEST_INT32_CHANGE);
     for (uint32_t t = 0; t < round->count; t++) {
         memset(round->tensors[t].weights, 0, weight_bytes(&round->tensors[t]));
     }
     round->codec->compress(round);
+    clamp_residuals(round);
     for (uint32_t t = 0; t < round->count; t++) {
         if (round->tensors[t].velocity != NULL) {
             forget_velocity(&round->tensors[t]);

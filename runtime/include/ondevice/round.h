@@ -3,8 +3,8 @@
  *
  * Each trained weight has one buffer more, `residual`. Between rounds it holds what has been learnt
  * and not been sent; during a round it holds the global weight less that, so that the difference to
- * the trained weight is all that could be sent. The end of a round splits this: what is sent lies in
- * the weight's own memory until the next weights come, the rest stays in the residual.
+ * the trained weight is all that could be sent. The end of a round splits this: what is sent lies
+ * in the weight's own memory until the next weights come, the rest stays in the residual.
  */
 #ifndef ONDEVICE_ROUND_H
 #define ONDEVICE_ROUND_H

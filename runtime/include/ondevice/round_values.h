@@ -17,7 +17,10 @@ static inline float od_value(const void *data, od_dtype_t dtype, uint32_t i) {
     return dtype == OD_INT32 ? (float)((const int32_t *)data)[i] : ((const float *)data)[i];
 }
 
-static inline float od_magnitude(float value) { return value < 0.0f ? -value : value; }
+/* By its bits: that of -0 must be 0, also as a rank. */
+static inline float od_magnitude(float value) {
+    return od_float_from_bits(od_float_bits(value) & 0x7FFFFFFFu);
+}
 
 /* Element i is sent as `value`, which its type can hold; the residual keeps the difference. */
 static inline void od_send(const od_round_tensor_t *tensor, uint32_t i, float value) {
@@ -47,8 +50,8 @@ static inline float od_largest(const void *data, const od_round_tensor_t *tensor
 
 /* What stands before a tensor whose elements are all a number, its opposite or 0. */
 static inline void od_put_level(od_window_t *window, const od_round_tensor_t *tensor, float level) {
-    od_window_u32(window, tensor->dtype == OD_FLOAT32 ? od_float_bits(level)
-                                                      : (uint32_t)(int32_t)level);
+    od_window_u32(window,
+                  tensor->dtype == OD_FLOAT32 ? od_float_bits(level) : (uint32_t)(int32_t)level);
 }
 
 /* The level that an integer tensor can send: a whole number. */
