@@ -20,7 +20,7 @@ def reference(weights: NDArray[Any], residual: NDArray[Any]) -> NDArray[Any]:
     """What the buffer holds during a round; integers wrap."""
     if weights.dtype == np.float32:
         return np.asarray(weights - residual, F32)
-    return (weights.astype(np.int64) - residual).astype(weights.dtype)
+    return np.asarray((weights.astype(np.int64) - residual).astype(weights.dtype))
 
 
 def learnt(weights: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
@@ -29,21 +29,21 @@ def learnt(weights: NDArray[Any], held: NDArray[Any]) -> NDArray[Any]:
     if weights.dtype == np.float32:
         return change
     limit = LIMITS[str(weights.dtype)]
-    return np.clip(change.astype(np.int64), -limit, limit).astype(change.dtype)
+    return np.asarray(np.clip(change.astype(np.int64), -limit, limit).astype(change.dtype))
 
 
 def clamped(residual: NDArray[Any]) -> NDArray[Any]:
     if residual.dtype == np.float32:
         return residual
     limit = KEPT[str(residual.dtype)]
-    return np.clip(residual, -limit, limit)
+    return np.asarray(np.clip(residual, -limit, limit))
 
 
 def put_back(kept: NDArray[Any], sent: NDArray[Any]) -> NDArray[Any]:
     if kept.dtype == np.float32:
         return np.asarray(kept + sent, F32)
     limit = KEPT[str(kept.dtype)]
-    return np.clip(kept.astype(np.int64) + sent, -limit, limit).astype(kept.dtype)
+    return np.asarray(np.clip(kept.astype(np.int64) + sent, -limit, limit).astype(kept.dtype))
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,11 @@ CODE = (
 BESIDE_STEP = (
     "*_requests.c",
     "checkpoint*.c",
+    "codec_*.c",
     "device_info.c",
     "image.c",
     "regions.c",
+    "round.c",
     "sensing.c",
     "start_count.c",
 )

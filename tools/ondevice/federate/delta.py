@@ -152,7 +152,7 @@ def _ternary(form: WeightFormat, body: bytes) -> NDArray[Any]:
         raise DeltaError("a ternary update with a byte that is no five ternary digits")
     digits = (packed[:, None] // 3 ** np.arange(TRITS_A_BYTE)) % 3
     signs = np.array([0.0, 1.0, -1.0])[digits.reshape(-1)[: form.elements]]
-    return signs * float(_level(form, body))
+    return np.asarray(signs * float(_level(form, body)))
 
 
 def _sign(form: WeightFormat, body: bytes) -> NDArray[Any]:
