@@ -39,7 +39,7 @@ class AuditSettings:
     """
 
     samples: int = 4
-    restarts: int = 2
+    restarts: int = 1
     iterations: int | None = None
     attacks: tuple[AttackName, ...] = ()
     seed: int = 0

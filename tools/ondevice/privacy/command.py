@@ -78,15 +78,15 @@ def audit(
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Size of a batch beside 1; may be repeated (default: 2, 4)"),
+        typer.Option(min=1, help="Size of a batch beside 1; may be repeated (default: 4)"),
     ] = None,
     iterations: Annotated[
         int | None,
-        typer.Option(min=1, help="Of an attack (default: 300; of the cosine attack 600)"),
+        typer.Option(min=1, help="Of an attack (default: 300; of the cosine attack 400)"),
     ] = None,
     restarts: Annotated[
-        int, typer.Option(min=1, help="Searches where the first does not match well")
-    ] = 2,
+        int, typer.Option(min=1, help="Searches at most, where one does not match well")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of samples, first guesses and noise")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="A few rows, under a minute.")] = False,
     config: opt.ConfigOption = None,
@@ -125,7 +125,7 @@ def audit(
     if quick:
         scenarios += quick_scenarios()
     else:
-        scenarios += all_scenarios(module.arrangement, batch or (2, 4), build_dir)
+        scenarios += all_scenarios(module.arrangement, batch or (4,), build_dir)
     how = AuditSettings(
         samples=samples if samples is not None else 2 if quick else 4,
         restarts=restarts,

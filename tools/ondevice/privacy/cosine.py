@@ -15,7 +15,7 @@ import torch
 from ondevice.privacy.attack import Problem, Reconstruction, first_guess, in_range, one_hot
 from ondevice.privacy.network import Target
 
-ITERATIONS = 600
+ITERATIONS = 400
 LEARNING_RATE = 0.1  # of the data's standard deviation
 TOTAL_VARIATION = 1e-3
 DECAYS = (3 / 8, 5 / 8, 7 / 8)

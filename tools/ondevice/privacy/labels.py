@@ -36,11 +36,13 @@ def _opposite_row(rows: NDArray[np.float64]) -> int:
     """The class whose row points against all others (iDLG: Zhao, Mopuri, Bilen 2020).
 
     They ask for g_c . g_j <= 0 for all j; rounding and noise blur it, so the row that comes
-    closest is taken.
+    closest is taken. Where compression left one row alone, its sign decides: the layer's input is
+    mostly not negative.
     """
     products = rows @ rows.T
     np.fill_diagonal(products, 0.0)
-    return int(np.argmin(products.sum(1)))
+    against = products.sum(1)
+    return int(np.argmin(against if against.min() < 0 else rows.sum(1)))
 
 
 def _lowest_rows(rows: NDArray[np.float64], batch: int) -> NDArray[np.int64]:

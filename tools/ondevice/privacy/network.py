@@ -27,11 +27,13 @@ class Target:
     """A gradient estimate, laid out as the module's own tensors.
 
     Attributes:
-        values: One a module tensor that the update says something of.
+        names: Of the module's tensors that the update says something of.
+        values: One for each of these.
         known: Likewise: 1 where it does, else 0.
         network: Weights that it was computed with.
     """
 
+    names: tuple[str, ...]
     values: Gradients
     known: Gradients
     network: AttackedNetwork
@@ -137,7 +139,7 @@ class AttackedModule:
             masks.append(_tensor(mask))
             factors.append(_tensor(place.factor))
         network = AttackedNetwork(self._module, state, names, factors)
-        return Target(values, masks, network)
+        return Target(tuple(names), values, masks, network)
 
     def _known(self, update: Update, sent_only: bool) -> Sequence[NDArray[Any]]:
         if sent_only:

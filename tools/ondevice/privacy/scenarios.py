@@ -20,6 +20,7 @@ LEARNING_RATE = 0.1
 SMALL_LEARNING_RATE = 0.01
 VARIANCES = (1e-4, 1e-3, 1e-2, 1e-1)
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+HARD_SPARSITY = 0.7  # from here on, where L2 alone fails, the other attack is tried, too
 SPARSE_SHARE = 0.25
 ALL_ATTACKS: tuple[AttackName, ...] = ("dlg", "idlg", "cosine")
 TWO_ATTACKS: tuple[AttackName, ...] = ("idlg", "cosine")
@@ -92,7 +93,8 @@ def configured_scenarios(settings: ModelSettings) -> list[Scenario]:
 def quick_scenarios() -> list[Scenario]:
     """Two compiled models, one sweep each: a first look."""
     rows = [replace(BASE, attacks=L2_ATTACK), _int8(attacks=L2_ATTACK)]
-    rows += _noise((1e-4, 1e-1), ("gaussian",)) + _pruning((0.5, 0.9, 0.99))
+    rows += _noise((1e-4, 1e-1), ("gaussian",), quick=True)
+    rows += _pruning((0.5, 0.9, 0.99), quick=True)
     return rows
 
 
@@ -178,7 +180,9 @@ def compressed_scenarios() -> Iterator[Scenario]:
 
 
 def _noise(
-    variances: Sequence[float], kinds: Sequence[Literal["gaussian", "laplace"]]
+    variances: Sequence[float],
+    kinds: Sequence[Literal["gaussian", "laplace"]],
+    quick: bool = False,
 ) -> list[Scenario]:
     return [
         Scenario(
@@ -188,14 +192,14 @@ def _noise(
             "noise",
             FLOAT,
             defence=Defence(kind, variance),
-            attacks=L2_ATTACK,
+            attacks=TWO_ATTACKS if kind == "gaussian" and not quick else L2_ATTACK,
         )
         for kind in kinds
         for variance in variances
     ]
 
 
-def _pruning(sparsities: Sequence[float]) -> list[Scenario]:
+def _pruning(sparsities: Sequence[float], quick: bool = False) -> list[Scenario]:
     return [
         Scenario(
             f"prune-{share:g}{'-sent' if sent_only else ''}",
@@ -204,7 +208,7 @@ def _pruning(sparsities: Sequence[float]) -> list[Scenario]:
             FLOAT,
             defence=Defence("prune", share),
             sent_only=sent_only,
-            attacks=L2_ATTACK,
+            attacks=TWO_ATTACKS if share >= HARD_SPARSITY and not quick else L2_ATTACK,
         )
         for sent_only in (False, True)
         for share in sparsities
