@@ -19,7 +19,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) \
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer networks kernels kernels-check boards boards-check docs tune search lock clean tools test-tools fuzz-tools
+.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer privacy networks kernels kernels-check boards boards-check docs tune search lock clean tools test-tools fuzz-tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -104,6 +104,9 @@ build/vowels.npz: | $(TEST_STAMP)
 
 transfer: build/vowels.npz  ## a keyword spotter learns speakers by every scheme (an hour), write docs/transfer.md
 	$(BIN)/python benchmarks/transfer.py $< $(ARGS)
+
+privacy: $(TEST_STAMP)  ## attack what devices send (15 minutes), write the figures of docs/privacy.md
+	$(BIN)/python benchmarks/privacy.py $(ARGS)
 
 networks: $(TEST_STAMP)  ## train the networks of ../shared/data in QEMU, write docs/networks.md
 	$(BIN)/python benchmarks/networks.py $(ARGS)

@@ -14,7 +14,7 @@ from ondevice.privacy.attack import AttackName
 from ondevice.privacy.defences import Defence
 from ondevice_compiler.atomic_file import write_text_atomically
 
-Group = Literal["device", "batch", "compression", "noise", "pruning"]
+Group = Literal["device", "batch", "compression", "dp", "noise", "pruning"]
 
 LEARNING_RATE = 0.1
 SMALL_LEARNING_RATE = 0.01
@@ -174,7 +174,7 @@ def compressed_scenarios() -> Iterator[Scenario]:
             yield Scenario(
                 f"dp{multiplier:g}",
                 f"int8, DP-SGD, noise {multiplier:g} x clip 1",
-                "compression",
+                "dp",
                 {**INT8, **dp},
             )
 

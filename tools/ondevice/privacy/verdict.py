@@ -55,7 +55,7 @@ def _base(rows: Sequence[Row]) -> list[str]:
 
 
 def _device(rows: Sequence[Row]) -> list[str]:
-    groups = ("device", "batch", "compression")
+    groups = ("device", "batch", "compression", "dp")
     best = [
         row
         for row in best_of([r for r in rows if r.scenario.group in groups])

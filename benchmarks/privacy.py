@@ -1,0 +1,172 @@
+"""What updates give away: the audit of three networks, for docs/privacy.md.
+
+    make privacy
+
+Eight private samples each, the same seed for all. Finished parts are kept in build/privacy, so that
+an interrupted study goes on; --fresh begins again. Writes the figures and pictures of the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adaptation import BUILD, ROOT
+
+from ondevice.config import Config
+from ondevice.privacy.audit import Audit, AuditSettings, Row, run_audit
+from ondevice.privacy.network import AttackedModule
+from ondevice.privacy.pictures import side_by_side, sweep_curves
+from ondevice.privacy.report import cells
+from ondevice.privacy.scenarios import Group, Scenario, all_scenarios
+from ondevice.privacy.subject import SubjectName, built_in_subject
+from ondevice.privacy.verdict import best_of, verdict
+from ondevice_compiler.atomic_file import write_bytes_atomically, write_text_atomically
+
+PAGE = ROOT / "docs" / "privacy.md"
+IMAGES = ROOT / "docs" / "images"
+START, END = "<!-- made by `make privacy` -->\n", "<!-- end -->\n"
+SETTINGS = AuditSettings(samples=8, restarts=2, seed=0)
+BATCHES = (4, 8)
+
+GROUPS: tuple[Group, ...] = ("device", "batch", "compression", "dp", "noise", "pruning")
+SUBJECTS: dict[SubjectName, tuple[str, tuple[Group, ...]]] = {
+    "digits": ("DLG's LeNet with sigmoids, untrained, digits of 16x16", GROUPS),
+    "digits-relu": (
+        "a network with ReLU and max pools, untrained, the same digits",
+        ("device", "compression"),
+    ),
+    "watch": (
+        "the demo's pretrained network, windows of 6 axes x 100 samples",
+        ("device", "compression"),
+    ),
+}
+SHOWN = (  # rows of the pictures
+    "float32",
+    "int8",
+    "int8-last-2",
+    "int8-last",
+    "int8-sparse",
+    "int8-batch8",
+    "topk0.1-sent",
+    "topk0.01-sent",
+    "ternary",
+    "sign",
+    "dp0.1",
+    "gaussian-0.001",
+    "gaussian-0.01",
+    "prune-0.5",
+    "prune-0.9",
+    "prune-0.9-sent",
+    "prune-0.99-sent",
+)
+HEADER = (
+    "what was sent",
+    "attack",
+    "bytes",
+    "sent",
+    "MSE",
+    "PSNR",
+    "SSIM",
+    "labels",
+    "recognisable",
+)
+
+
+def measured(name: SubjectName, groups: Sequence[Group], fresh: bool) -> Audit:
+    """The audit of a subject, part by part."""
+    subject = built_in_subject(name, Config(), BUILD)
+    module = AttackedModule.load(subject.file)
+    scenarios = all_scenarios(module.arrangement, BATCHES, BUILD)
+    whole: Audit | None = None
+    for group in groups:
+        chosen = [scenario for scenario in scenarios if scenario.group == group]
+        if not chosen:
+            continue
+        path = BUILD / "privacy" / f"{name}-{group}.pickle"
+        if path.is_file() and not fresh:
+            part: Audit = pickle.loads(path.read_bytes())
+        else:
+
+            def say(scenario: Scenario) -> None:
+                print(f"{name}: {scenario.title}", flush=True)
+
+            part = run_audit(subject, module, chosen, SETTINGS, BUILD, on_start=say)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomically(path, pickle.dumps(part))
+        whole = part if whole is None else _joined(whole, part)
+    assert whole is not None
+    return whole
+
+
+def _joined(first: Audit, second: Audit) -> Audit:
+    return replace(
+        first,
+        rows=(*first.rows, *second.rows),
+        left_out=(*first.left_out, *second.left_out),
+    )
+
+
+def lines(name: SubjectName, title: str, audit: Audit) -> Iterator[str]:
+    """The page's section of a subject."""
+    yield f"### {name}: {title}"
+    yield ""
+    for sentence in verdict(audit)[:-1]:
+        yield f"* {sentence}"
+    yield ""
+    yield f"![{name}: private samples and what was made of updates](images/privacy-{name}.png)"
+    yield ""
+    if sweep_curves(audit) is not None:
+        yield f"![{name}: error over sparsity and over noise](images/privacy-{name}-sweeps.png)"
+        yield ""
+    yield f"| {' | '.join(HEADER)} |"
+    yield f"|{'---|' * len(HEADER)}"
+    for row in _tabled(audit):
+        yield f"| {' | '.join(cells(row)[: len(HEADER)])} |"
+    for left_out, why in audit.left_out:
+        yield ""
+        yield f"Left out: {left_out}: {why}"
+    yield ""
+
+
+def _tabled(audit: Audit) -> list[Row]:
+    """All attacks on the first row, of the others the one that recovered most."""
+    base = [row for row in audit.rows if row.scenario.name == "float32"]
+    return [*base, *(row for row in best_of(audit.rows) if row.scenario.name != "float32")]
+
+
+def draw(name: SubjectName, audit: Audit) -> None:
+    """The pictures of a subject."""
+    best = {row.scenario.name: row for row in best_of(audit.rows)}
+    shown = [best[row] for row in SHOWN if row in best]
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    picture = side_by_side(audit, shown)
+    write_bytes_atomically(IMAGES / f"privacy-{name}.png", picture.png(70))
+    curves = sweep_curves(audit)
+    if curves is not None:
+        write_bytes_atomically(IMAGES / f"privacy-{name}-sweeps.png", curves.png(80))
+
+
+def main() -> int:
+    """Measures what is missing and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fresh", action="store_true", help="measure everything again")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    arguments = parser.parse_args()
+    text: list[str] = []
+    for name, (title, groups) in SUBJECTS.items():
+        audit = measured(name, groups, arguments.fresh)
+        draw(name, audit)
+        text += lines(name, title, audit)
+    before, _, rest = arguments.page.read_text(encoding="utf-8").partition(START)
+    after = rest.partition(END)[2]
+    write_text_atomically(arguments.page, before + START + "\n".join(text) + "\n" + END + after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
