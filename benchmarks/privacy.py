@@ -2,8 +2,8 @@
 
     make privacy
 
-Eight private samples each, the same seed for all. Finished parts are kept in build/privacy, so that
-an interrupted study goes on; --fresh begins again. Writes the figures and pictures of the page.
+Eight private samples of the first, four of the others. Finished parts are kept in build/privacy, so
+that an interrupted study goes on; --fresh begins again. Writes the figures and pictures of the page.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from adaptation import BUILD, ROOT
 
 from ondevice.config import Config
-from ondevice.privacy.audit import Audit, AuditSettings, Row, run_audit
+from ondevice.privacy.audit import run_audit
 from ondevice.privacy.network import AttackedModule
 from ondevice.privacy.pictures import side_by_side, sweep_curves
 from ondevice.privacy.report import cells
+from ondevice.privacy.results import Audit, AuditSettings, Row
 from ondevice.privacy.scenarios import Group, Scenario, all_scenarios
 from ondevice.privacy.subject import SubjectName, built_in_subject
 from ondevice.privacy.verdict import best_of, verdict
@@ -30,7 +32,8 @@ from ondevice_compiler.atomic_file import write_bytes_atomically, write_text_ato
 PAGE = ROOT / "docs" / "privacy.md"
 IMAGES = ROOT / "docs" / "images"
 START, END = "<!-- made by `make privacy` -->\n", "<!-- end -->\n"
-SETTINGS = AuditSettings(samples=8, restarts=2, seed=0)
+SAMPLES: dict[SubjectName, int] = {"digits": 8, "digits-relu": 4, "watch": 4}
+RESTARTS: dict[Group, int] = {"device": 2}  # elsewhere one search
 BATCHES = (4, 8)
 
 GROUPS: tuple[Group, ...] = ("device", "batch", "compression", "dp", "noise", "pruning")
@@ -54,8 +57,8 @@ SHOWN = (  # rows of the pictures
     "int8-batch8",
     "topk0.1-sent",
     "topk0.01-sent",
-    "ternary",
-    "sign",
+    "coded-ternary",
+    "coded-sign",
     "dp0.1",
     "gaussian-0.001",
     "gaussian-0.01",
@@ -93,9 +96,10 @@ def measured(name: SubjectName, groups: Sequence[Group], fresh: bool) -> Audit:
         else:
 
             def say(scenario: Scenario) -> None:
-                print(f"{name}: {scenario.title}", flush=True)
+                print(f"{datetime.now():%H:%M:%S} {name}: {scenario.title}", flush=True)
 
-            part = run_audit(subject, module, chosen, SETTINGS, BUILD, on_start=say)
+            settings = AuditSettings(samples=SAMPLES[name], restarts=RESTARTS.get(group, 1))
+            part = run_audit(subject, module, chosen, settings, BUILD, on_start=say)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomically(path, pickle.dumps(part))
         whole = part if whole is None else _joined(whole, part)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ondevice.cli import app
 from ondevice.config import Config
 from ondevice.errors import UserError
-from ondevice.privacy.audit import Audit, AuditSettings, Row
+from ondevice.privacy.results import Audit, AuditSettings, Row
 from ondevice.privacy.scenarios import quick_scenarios
 from ondevice.privacy.score import Score
 from ondevice.privacy.subject import Subject, built_in_subject, watch_network

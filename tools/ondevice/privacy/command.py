@@ -101,9 +101,10 @@ def audit(
     _check_installed()
     settings = load_settings(config, overrides)
     # They import torch, which takes seconds; other verbs do not wait for it.
-    from ondevice.privacy.audit import AuditSettings, Row, run_audit
+    from ondevice.privacy.audit import run_audit
     from ondevice.privacy.network import AttackedModule
     from ondevice.privacy.report import audit_table, write_audit
+    from ondevice.privacy.results import AuditSettings, Row
     from ondevice.privacy.scenarios import (
         Scenario,
         all_scenarios,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ondevice.plot import Picture
-from ondevice.privacy.audit import Audit, Row
+from ondevice.privacy.results import Audit, Row
 from ondevice.privacy.verdict import best_of
 
 LARGEST_COLUMNS = 6

@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ondevice.privacy.audit import Audit, Row
 from ondevice.privacy.pictures import shown_rows, side_by_side, sweep_curves
+from ondevice.privacy.results import Audit, Row
 from ondevice.privacy.verdict import verdict
 from ondevice.run_folder import first_free
 from ondevice_compiler.atomic_file import write_bytes_atomically, write_text_atomically

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ondevice.privacy.audit import Audit, Row
+from ondevice.privacy.results import Audit, Row
 
 
 def verdict(audit: Audit) -> list[str]:
