@@ -3,7 +3,7 @@
     make privacy
 
 Eight private samples of the first, four of the others. Finished parts are kept in build/privacy, so
-that an interrupted study goes on; --fresh begins again. Writes the figures and pictures of the page.
+that an interrupted study goes on; --fresh begins again. Writes figures and pictures of the page.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ondevice.config import Config
 from ondevice.privacy.audit import run_audit
 from ondevice.privacy.network import AttackedModule
 from ondevice.privacy.pictures import side_by_side, sweep_curves
-from ondevice.privacy.report import cells
 from ondevice.privacy.results import Audit, AuditSettings, Row
 from ondevice.privacy.scenarios import Group, Scenario, all_scenarios
 from ondevice.privacy.subject import SubjectName, built_in_subject
+from ondevice.privacy.table import HEADER, cells
 from ondevice.privacy.verdict import best_of, verdict
 from ondevice_compiler.atomic_file import write_bytes_atomically, write_text_atomically
 
@@ -67,17 +67,7 @@ SHOWN = (  # rows of the pictures
     "prune-0.9-sent",
     "prune-0.99-sent",
 )
-HEADER = (
-    "what was sent",
-    "attack",
-    "bytes",
-    "sent",
-    "MSE",
-    "PSNR",
-    "SSIM",
-    "labels",
-    "recognisable",
-)
+COLUMNS = len(HEADER) - 1  # all but the last
 
 
 def measured(name: SubjectName, groups: Sequence[Group], fresh: bool) -> Audit:
@@ -127,10 +117,10 @@ def lines(name: SubjectName, title: str, audit: Audit) -> Iterator[str]:
     if sweep_curves(audit) is not None:
         yield f"![{name}: error over sparsity and over noise](images/privacy-{name}-sweeps.png)"
         yield ""
-    yield f"| {' | '.join(HEADER)} |"
-    yield f"|{'---|' * len(HEADER)}"
+    yield f"| {' | '.join(HEADER[:COLUMNS])} |"
+    yield f"|{'---|' * COLUMNS}"
     for row in _tabled(audit):
-        yield f"| {' | '.join(cells(row)[: len(HEADER)])} |"
+        yield f"| {' | '.join(cells(row)[:COLUMNS])} |"
     for left_out, why in audit.left_out:
         yield ""
         yield f"Left out: {left_out}: {why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_an_audit_recovers_the_input_and_the_same_seed_writes_the_same_bytes(
     folder = Path(records[-1]["folder"])
     for name in ("reconstructions-1.png", "sweeps.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    page = html.unescape((folder / "audit.html").read_text())
+    assert all(sentence in page for sentence in records[-1]["sentences"])
     again = audit(project)
     assert again.exit_code == 0
     assert "recognisable" in again.output

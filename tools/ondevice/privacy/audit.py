@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,28 +109,28 @@ def private_samples(y: NDArray[np.int64], count: int, seed: int) -> tuple[int, .
 
 
 class _Boards:
-    """One board at a time: neighbouring scenarios share it."""
+    """The boards of an audit: one for each set of options, open until the end."""
 
     def __init__(self, subject: Subject, build_root: Path) -> None:
         self._subject, self._build_root = subject, build_root
-        self._options: dict[str, object] | None = None
-        self._open: DeviceUpdates | None = None
+        self._open: list[tuple[dict[str, object], DeviceUpdates]] = []
+        self._stack = ExitStack()
 
     def of(self, scenario: Scenario) -> DeviceUpdates:
         """A board compiled for a scenario."""
-        if self._open is None or self._options != scenario.compiled:
-            self.__exit__()
-            self._open = DeviceUpdates(self._subject.config, scenario.compiled, self._build_root)
-            self._options = scenario.compiled
-        return self._open
+        options = scenario.compiled
+        for known, board in self._open:
+            if known == options:
+                return board
+        made = DeviceUpdates(self._subject.config, options, self._build_root)
+        self._open.append((options, self._stack.enter_context(made)))
+        return made
 
     def __enter__(self) -> _Boards:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        if self._open is not None:
-            self._open.__exit__(None, None, None)
-        self._open = None
+        self._stack.close()
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,7 +103,7 @@ def audit(
     # They import torch, which takes seconds; other verbs do not wait for it.
     from ondevice.privacy.audit import run_audit
     from ondevice.privacy.network import AttackedModule
-    from ondevice.privacy.report import audit_table, write_audit
+    from ondevice.privacy.report import write_audit
     from ondevice.privacy.results import AuditSettings, Row
     from ondevice.privacy.scenarios import (
         Scenario,
@@ -112,6 +112,7 @@ def audit(
         quick_scenarios,
     )
     from ondevice.privacy.subject import built_in_subject, own_subject
+    from ondevice.privacy.table import audit_table
     from ondevice.privacy.verdict import verdict
 
     plain = replace(settings, model=ModelSettings(file=settings.model.file))

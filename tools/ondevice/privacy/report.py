@@ -1,4 +1,4 @@
-"""An audit's folder and table."""
+"""An audit's folder."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from ondevice.privacy.page import render
 from ondevice.privacy.pictures import shown_rows, side_by_side, sweep_curves
-from ondevice.privacy.results import Audit, Row
+from ondevice.privacy.results import Audit
 from ondevice.privacy.verdict import verdict
 from ondevice.run_folder import first_free
 from ondevice_compiler.atomic_file import write_bytes_atomically, write_text_atomically
 
 AUDIT_FILE = "audit.json"
+PAGE_FILE = "audit.html"
 ROWS_A_PICTURE = 16
 
 
@@ -37,7 +37,7 @@ def audit_record(audit: Audit) -> dict[str, Any]:
 
 
 def write_audit(audit: Audit, directory: Path, now: datetime) -> Path:
-    """Writes audit.json, pictures and curves into a new folder DATE-privacy-NAME.
+    """Writes audit.json, audit.html, pictures and curves into a new folder DATE-privacy-NAME.
 
     Args:
         audit: At least one row.
@@ -51,8 +51,10 @@ def write_audit(audit: Audit, directory: Path, now: datetime) -> Path:
     folder = first_free(directory, f"{now:%Y%m%d-%H%M%S}-privacy-{audit.subject.name}")
     text = json.dumps(audit_record(audit), indent=1)
     write_text_atomically(folder / AUDIT_FILE, f"{text}\n")
-    for name, content in pictures(audit).items():
+    drawn = pictures(audit)
+    for name, content in drawn.items():
         write_bytes_atomically(folder / name, content)
+    write_text_atomically(folder / PAGE_FILE, render(audit, drawn))
     return folder
 
 
@@ -67,38 +69,3 @@ def pictures(audit: Audit) -> Mapping[str, bytes]:
     if curves is not None:
         found["sweeps.png"] = curves.png()
     return found
-
-
-def audit_table(audit: Audit) -> Table:
-    """One line a row."""
-    count = len(audit.private)
-    table = Table(
-        title=f"{audit.subject.name}: {count} private samples, seed {audit.settings.seed}"
-    )
-    table.add_column("what was sent")
-    table.add_column("attack")
-    for name in ("bytes", "sent", "MSE", "PSNR", "SSIM", "labels", "recognisable", "match"):
-        table.add_column(name, justify="right")
-    group = ""
-    for row in audit.rows:
-        if group and row.scenario.group != group:
-            table.add_section()
-        group = row.scenario.group
-        table.add_row(*cells(row))
-    return table
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A row's figures as text."""
-    return (
-        row.scenario.title,
-        row.attack,
-        "" if row.size_bytes is None else f"{row.size_bytes:,}",
-        f"{100 * row.sent_share:.3g} %",
-        f"{row.mse:.2g}",
-        f"{row.psnr_db:.1f} dB",
-        "–" if row.ssim is None else f"{row.ssim:.2f}",
-        f"{100 * row.labels_recovered:.0f} %",
-        f"{row.recognisable} of {len(row.scores)}",
-        f"{row.matching_loss:.1g}",
-    )
