@@ -1,4 +1,4 @@
-"""Rounds and codecs in NumPy, written from docs/federated.md, not from the C."""
+"""Rounds and codecs in NumPy, written from docs/compression.md, not from the C."""
 
 from __future__ import annotations
 

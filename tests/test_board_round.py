@@ -43,25 +43,24 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._built: dict[tuple[str, bool], Firmware] = {}
+        self._built: dict[tuple[str, bool, str], Firmware] = {}
 
-    def _firmware(self, kind: str, private: bool) -> Firmware:
-        if (kind, private) not in self._built:
-            folder = self._root / f"{kind}-{private}"
+    def _firmware(self, kind: str, private: bool, name: str) -> Firmware:
+        if (kind, private, name) not in self._built:
+            folder = self._root / f"{kind}-{private}-{name}"
             compiled("perceptron", **MODELS[kind]).model.write(folder / "model")
-            board = load_board("host")
-            self._built[kind, private] = build_firmware(
-                folder / "model", board, folder / "build", None, not private
+            self._built[kind, private, name] = build_firmware(
+                folder / "model", load_board(name), folder / "build", None, not private
             )
-        return self._built[kind, private]
+        return self._built[kind, private, name]
 
     @contextmanager
     def board(
-        self, kind: str, private: bool = False, flash: Path | None = None
+        self, kind: str, private: bool = False, flash: Path | None = None, name: str = "host"
     ) -> Iterator[Device]:
-        board = load_board("host")
+        board = load_board(name)
         path = prepare_flash_file(flash, board) if flash is not None else None
-        command = simulate_command(self._firmware(kind, private), board, path)
+        command = simulate_command(self._firmware(kind, private, name), board, path)
         with Device(ProcessTransport(command)) as device:
             yield device
 
@@ -264,4 +263,18 @@ def test_a_round_keeps_the_velocity_and_a_whole_upload_does_not_end_in_one(bench
         assert [after[i] for i in velocity] == [held[i] for i in velocity]
         device.write_parameters(held)  # in the middle of a round, as it was read
         assert device.read_parameters() == held
-        device.rounds.end()
+        assert device.rounds.end().message
+
+
+def test_qemu_sends_the_bytes_that_the_host_board_sends(bench: Bench) -> None:
+    manifest, messages = manifest_of("topk"), []
+    for name in ("host", "qemu_f405"):
+        with bench.board("topk", name=name) as device:
+            one = BoardRound(device, manifest)
+            before = first_weights("topk", device)
+            for _ in range(3):
+                one.begin(before)
+                train("topk", device)
+                messages.append(one.end())
+    assert messages[:3] == messages[3:]
+    assert one.ticks > 0

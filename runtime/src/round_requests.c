@@ -20,11 +20,14 @@ od_outcome_t od_handle_round_end(od_session_t *session, uint8_t *payload, uint32
     if (!session->parameters_valid || *round->phase == OD_BETWEEN_ROUNDS) {
         return od_failed(OD_FAIL_STATE);
     }
+    const od_port_t *port = session->port;
+    const uint32_t start = port->counter != NULL ? port->counter() : 0;
     if (*round->phase == OD_IN_ROUND) { /* else a host that has lost the link asks again */
         round->operations->end(round);
     }
-    (void)od_put_u32(payload, codec->encode(round, 0, payload, 0));
-    return od_done(4);
+    const uint32_t ticks = port->counter != NULL ? port->counter() - start : 0;
+    (void)od_put_u32(od_put_u32(payload, codec->encode(round, 0, payload, 0)), ticks);
+    return od_done(8);
 }
 
 od_outcome_t od_handle_round_read(od_session_t *session, uint8_t *payload, uint32_t n) {

@@ -143,6 +143,9 @@ def _check_settings(settings: ModelSettings, manifest: dict[str, Any], path: Pat
         "optimizer": optimizer["name"],
         "accumulation_steps": optimizer["accumulation_steps"],
     }
+    rounds = manifest.get("round", {})
+    for key, name in (("compress", "codec"), ("compress_ratio", "ratio"), ("proximal", "proximal")):
+        compiled[key] = rounds.get(name, getattr(ModelSettings(), key))
     for key in ("weight_decay", "clip_norm", "clip_value"):
         compiled[key] = optimizer.get(key, getattr(ModelSettings(), key))
     for key, found in compiled.items():

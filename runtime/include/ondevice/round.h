@@ -1,5 +1,5 @@
 /* A round of federated learning: what the board keeps between the global weights that it was given
- * and the change that it sends (docs/federated.md).
+ * and the change that it sends (docs/compression.md).
  *
  * Each trained weight has one buffer more, `residual`. Between rounds it holds what has been learnt
  * and not been sent; during a round it holds the global weight less that, so that the difference to

@@ -13,6 +13,9 @@ class BoardRound:
 
     A board that restarts in the middle is begun again; the caller then trains again from the same
     weights.
+
+    Attributes:
+        ticks: That the board took to compress its last change, in the unit of its counter.
     """
 
     def __init__(self, device: Device, manifest: Mapping[str, Any]) -> None:
@@ -20,6 +23,7 @@ class BoardRound:
         self._formats = weight_formats(manifest)
         self._compresses = manifest["round"]["codec"] != "none"
         self._before: Sequence[bytes] = ()
+        self.ticks = 0
 
     def begin(self, weights: Sequence[bytes], taken: bool = True) -> None:
         """Puts the global weights on the board; optimiser state and gradient scales stay.
@@ -45,7 +49,9 @@ class BoardRound:
             DeviceError: No round was begun.
         """
         if self._compresses:
-            return self._device.rounds.end()
+            sent = self._device.rounds.end()
+            self.ticks = sent.ticks
+            return sent.message
         parameters = self._device.read_parameters()
         after = [parameters[form.index] for form in self._formats]
         return encode_dense(self._formats, self._before, after)

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ondevice.errors import LinkError
 from ondevice.link.channel import Channel
@@ -11,6 +12,19 @@ from ondevice.link.messages import ADDRESS_BYTES, Region, Request, encode_write
 BEGIN_ROUND = 1
 BEGIN_TAKEN = 2
 LARGEST_MESSAGE_BYTES = 1 << 24  # more than any board's weights
+
+
+@dataclass(frozen=True)
+class SentChange:
+    """What a board sends after a round.
+
+    Attributes:
+        message: Coded; see `ondevice.federate.delta`.
+        ticks: That splitting and coding it took, in the unit of the board's counter.
+    """
+
+    message: bytes
+    ticks: int
 
 
 class BoardRounds:
@@ -41,7 +55,7 @@ class BoardRounds:
             crc = zlib.crc32(data, crc)
         self._channel.request(Request.PARAMETERS_COMMIT, crc.to_bytes(4, "little"), computes=True)
 
-    def end(self) -> bytes:
+    def end(self) -> SentChange:
         """Lets the board compress the change since `begin`, and reads it.
 
         May be asked again, by another session, too: until the next `begin` the board sends the
@@ -51,7 +65,7 @@ class BoardRounds:
             DeviceError: No round was begun, or the model was compiled without a codec.
         """
         reply = self._channel.request(Request.ROUND_END, computes=True)
-        (length,) = struct.unpack("<I", reply)
+        length, ticks = struct.unpack("<II", reply)
         if length > LARGEST_MESSAGE_BYTES:
             raise LinkError(f"the board announces an update of {length} bytes; flash it again")
         message = b""
@@ -61,7 +75,7 @@ class BoardRounds:
             if not part:
                 raise LinkError(f"the board's update ends at byte {len(message)} of {length}")
             message += part
-        return message
+        return SentChange(message, ticks)
 
     def pull(self, share: float) -> None:
         """Moves the weights back towards those that the round began with.
