@@ -228,6 +228,49 @@ def test_a_round_forgets_the_sample_of_a_private_board(bench: Bench) -> None:
         assert device.evaluate().loss != seen
 
 
+def test_a_round_that_is_begun_again_forgets_the_first_attempt(bench: Bench) -> None:
+    manifest = manifest_of("int8")
+    messages = []
+    for interrupted in (False, True):
+        with bench.board("int8") as device:
+            before = first_weights("int8", device)
+            one = BoardRound(device, manifest)
+            one.begin(before)
+            train("int8", device)
+            one.end()
+            one.begin(before)
+            scales = device.read_scales()
+            if interrupted:
+                train("int8", device, steps=7)
+                held = device.read_parameters()
+                one.begin(before, again=True)
+                device.write_parameters(device.read_parameters(), scales)
+                assert held != device.read_parameters()
+            train("int8", device)
+            messages.append(one.end())
+    assert messages[0] == messages[1]
+
+
+def test_a_restarted_board_takes_a_round_begun_again_for_a_new_one(
+    bench: Bench, tmp_path: Path
+) -> None:
+    manifest = manifest_of("topk")
+    flash = tmp_path / "board.flash"
+    with bench.board("topk", flash=flash) as device:
+        before = first_weights("topk", device)
+        one = BoardRound(device, manifest)
+        one.begin(before)
+        train("topk", device)
+        one.end()
+        device.save_checkpoint()
+        one.begin(before)
+        wanted = one.end()
+    with bench.board("topk", flash=flash) as device:
+        one = BoardRound(device, manifest)
+        one.begin(before, again=True)
+        assert one.end() == wanted
+
+
 def test_the_pull_is_refused_where_nothing_is_anchored(bench: Bench) -> None:
     with bench.board("dense") as device, pytest.raises(DeviceError) as caught:
         device.rounds.pull(0.5)

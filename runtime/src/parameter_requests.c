@@ -15,14 +15,17 @@ od_outcome_t od_handle_parameters_begin(od_session_t *session, uint8_t *payload,
         return od_failed(OD_FAIL_LENGTH);
     }
     const uint8_t flags = n == 1u ? payload[0] : 0u;
-    if ((flags & ~(OD_BEGIN_ROUND | OD_BEGIN_TAKEN)) != 0u) {
+    if ((flags & ~(OD_BEGIN_ROUND | OD_BEGIN_TAKEN | OD_BEGIN_AGAIN)) != 0u) {
         return od_failed(OD_FAIL_VALUE);
     }
     const od_model_t *model = session->model;
     const bool round = (flags & OD_BEGIN_ROUND) != 0u;
-    if (session->parameters_valid && model->round != NULL) {
+    const bool running = model->round != NULL && *model->round->phase == OD_IN_ROUND;
+    if (round && running && (flags & OD_BEGIN_AGAIN) != 0u) {
+        /* The reference holds for the same weights. */
+    } else if (session->parameters_valid && model->round != NULL) {
         model->round->operations->upload(model->round, (flags & OD_BEGIN_TAKEN) != 0u);
-    } else if (!session->parameters_valid && round && !session->round_upload) {
+    } else if (!session->parameters_valid && round && (running || !session->round_upload)) {
         od_state_clear(model); /* of which an upload that was cut short left a mixture */
     }
     session->round_upload = round;
@@ -58,8 +61,9 @@ od_outcome_t od_handle_parameters_commit(od_session_t *session, uint8_t *payload
         return od_failed_with(OD_FAIL_CRC, (int32_t)crc);
     }
     session->parameters_valid = true;
-    if (session->round_upload && session->model->round != NULL) {
-        session->model->round->operations->begin(session->model->round);
+    const od_round_t *round = session->model->round;
+    if (session->round_upload && round != NULL && *round->phase != OD_IN_ROUND) {
+        round->operations->begin(round);
     }
     return od_done(0);
 }

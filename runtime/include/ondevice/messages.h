@@ -38,6 +38,8 @@ typedef enum {
 /* Flags of PARAMETERS_BEGIN; without a payload all parameters follow. */
 #define OD_BEGIN_ROUND 0x01u /* only weights follow: those that a round begins with */
 #define OD_BEGIN_TAKEN 0x02u /* the server has averaged what the last round sent */
+#define OD_BEGIN_AGAIN                                                                             \
+    0x04u /* the running round, from its own weights: what it learnt is forgotten */
 
 #define OD_REPLY 0x80u /* set in all that the device sends */
 #define OD_READY 0xC0u /* not asked for: the board has just started */

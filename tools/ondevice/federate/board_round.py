@@ -25,20 +25,22 @@ class BoardRound:
         self._before: Sequence[bytes] = ()
         self.ticks = 0
 
-    def begin(self, weights: Sequence[bytes], taken: bool = True) -> None:
+    def begin(self, weights: Sequence[bytes], taken: bool = True, again: bool = False) -> None:
         """Puts the global weights on the board; optimiser state and gradient scales stay.
 
         Args:
             weights: Bytes of each trained weight, in the manifest's order.
             taken: The server has averaged what this board sent last. Where it has not, a board that
                 compresses adds it to what it has not sent; else it is lost.
+            again: The same round once more, after a failure: whether or not the board has
+                restarted, nothing of the first attempt remains.
 
         Raises:
             LinkError: The link failed.
             DeviceError: The board refused them.
         """
         indexed = [(f.index, content) for f, content in zip(self._formats, weights, strict=True)]
-        self._device.rounds.begin(indexed, taken)
+        self._device.rounds.begin(indexed, taken, again)
         self._before = weights
 
     def end(self) -> bytes:

@@ -1,8 +1,8 @@
 """What a board sends after a round: how its trained weights changed, as bytes.
 
 The first byte says how it is coded (`Codec`); what follows is in the device's own integers, tensor
-after tensor in the manifest's order. docs/compression.md has the layouts. Only trained weights are in
-it: a weight that the update scheme leaves alone costs nothing.
+after tensor in the manifest's order. docs/compression.md has the layouts. Only trained weights are
+in it: a weight that the update scheme leaves alone costs nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -11,6 +11,7 @@ from ondevice.link.messages import ADDRESS_BYTES, Region, Request, encode_write
 
 BEGIN_ROUND = 1
 BEGIN_TAKEN = 2
+BEGIN_AGAIN = 4
 LARGEST_MESSAGE_BYTES = 1 << 24  # more than any board's weights
 
 
@@ -36,15 +37,17 @@ class BoardRounds:
     def __init__(self, channel: Channel, payload_bytes_max: int) -> None:
         self._channel, self._payload_bytes_max = channel, payload_bytes_max
 
-    def begin(self, weights: Sequence[tuple[int, bytes]], taken: bool) -> None:
+    def begin(self, weights: Sequence[tuple[int, bytes]], taken: bool, again: bool = False) -> None:
         """Puts the weights that a round begins with on the board; its state stays.
 
         Args:
             weights: Index and bytes of each trained weight, in ascending order.
             taken: What the board sent last has been averaged. Else a board that compresses adds it
                 to what it has not sent.
+            again: These are the weights of the running round, which is begun again. Else what it
+                has learnt so far is added to what was not sent.
         """
-        flags = BEGIN_ROUND | (BEGIN_TAKEN if taken else 0)
+        flags = BEGIN_ROUND | (BEGIN_TAKEN if taken else 0) | (BEGIN_AGAIN if again else 0)
         self._channel.request(Request.PARAMETERS_BEGIN, bytes([flags]), computes=True)
         step = self._payload_bytes_max - ADDRESS_BYTES
         crc = 0
