@@ -24,6 +24,7 @@ from ondevice.privacy.network import AttackedModule
 from ondevice.privacy.pictures import side_by_side, sweep_curves
 from ondevice.privacy.results import Audit, AuditSettings, Row
 from ondevice.privacy.scenarios import Group, Scenario, all_scenarios
+from ondevice.privacy.score import Judge
 from ondevice.privacy.subject import SubjectName, built_in_subject
 from ondevice.privacy.table import HEADER, cells
 from ondevice.privacy.verdict import best_of, verdict
@@ -92,9 +93,21 @@ def measured(name: SubjectName, groups: Sequence[Group], fresh: bool) -> Audit:
             part = run_audit(subject, module, chosen, settings, BUILD, on_start=say)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomically(path, pickle.dumps(part))
+        part = _judged(part)
         whole = part if whole is None else _joined(whole, part)
     assert whole is not None
     return whole
+
+
+def _judged(audit: Audit) -> Audit:
+    """With scores of today's definitions; what was found is kept."""
+    data = audit.subject.data
+    judge = Judge.of(data.x, data.y, audit.chosen)
+    rows = [
+        replace(row, scores=tuple(judge.score(x, which) for which, x in enumerate(row.found)))
+        for row in audit.rows
+    ]
+    return replace(audit, rows=tuple(rows), typical_mse=judge.typical_mse)
 
 
 def _joined(first: Audit, second: Audit) -> Audit:

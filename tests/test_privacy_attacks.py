@@ -201,6 +201,10 @@ def test_scores_have_the_values_of_their_definitions() -> None:
     assert shifted.mse == pytest.approx(0.01, rel=1e-4)
     assert shifted.psnr_db == pytest.approx(20.0, abs=0.01)
     assert shifted.recognisable
+    inverted = judge.score(np.float32(0.9) * (1 - data[5]), 0)
+    assert inverted.ssim is not None
+    assert inverted.ssim < 0.5
+    assert not inverted.recognisable
     other = judge.score(data[6], 0)
     assert not other.identified
     assert not other.recognisable

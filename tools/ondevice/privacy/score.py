@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 Array = NDArray[np.float32]
+RECOGNISABLE_SSIM = 0.5
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Score:
         psnr_db: 10 log10(range^2 / mse), the range being that of the data.
         ssim: Structural similarity; None where a sample is a vector or too small for a window.
         identified: Of all samples of the data, the private one is the most like what was found.
-        recognisable: It is identified, and found more exactly than its label alone would tell: the
-            error is below that of a typical other sample of its class.
+        recognisable: It is identified; found more exactly than its label alone would tell, that is
+            with an error below that of a typical other sample of its class; and looks like it: SSIM
+            above one half, where there is one.
     """
 
     mse: float
@@ -83,12 +85,14 @@ class Judge:
         errors = _errors(self.data, found)
         mse = float(errors[self.chosen[which]])
         identified = mse <= float(errors.min())
+        ssim = similarity(found, private, width)
+        alike = ssim is None or ssim > RECOGNISABLE_SSIM
         return Score(
             mse=mse,
             psnr_db=float(10 * np.log10(width**2 / max(mse, 1e-20 * width**2))),
-            ssim=similarity(found, private, width),
+            ssim=ssim,
             identified=identified,
-            recognisable=identified and mse < float(self.typical_mse[which]),
+            recognisable=identified and alike and mse < float(self.typical_mse[which]),
         )
 
 
