@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from ondevice.privacy.attack import AttackName, Problem, Reconstruction, attack_of
+from ondevice.privacy.attack import AttackName, Problem, Reconstruction, attack_of, targets
 from ondevice.privacy.audit import common_labels, private_samples
 from ondevice.privacy.defences import Defence
 from ondevice.privacy.labels import infer_labels
@@ -74,6 +74,7 @@ def invert(
         shape=(1, INPUTS),
         classes=CLASSES,
         labels=infer_labels(update, module.arrangement.last_layer, 1),
+        label_smoothing=0.0,
         low=-3.0,
         high=3.0,
         centre=0.0,
@@ -128,6 +129,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
     first, second = (invert(*noisy, "cosine", seed=5) for _ in range(2))
     assert first.x.tobytes() == second.x.tobytes()
     assert first.x.tobytes() != invert(*noisy, "cosine", seed=6).x.tobytes()
+
+
+def test_a_smoothed_label_is_what_pytorch_smooths_it_to(
+    attacked: tuple[AttackedModule, Update],
+) -> None:
+    logits, label = torch.tensor([[0.3, -1.0, 2.0]]), np.array([1])
+    problem = Problem(attacked[0].target(attacked[1]), (1, INPUTS), 3, label, 0.2, -1, 1, 0, 1)
+    found = -(targets(problem, label) * logits.log_softmax(-1)).sum()
+    expected = nn.functional.cross_entropy(logits, torch.from_numpy(label), label_smoothing=0.2)
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12))

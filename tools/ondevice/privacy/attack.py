@@ -24,6 +24,7 @@ class Problem:
         shape: [batch, ...sample shape].
         classes: Of the network.
         labels: Inferred ones [batch]; None: the update does not tell them.
+        label_smoothing: That the device trains with.
         low: Smallest value that a sample can have.
         high: Largest.
         centre: Mean of such samples, where the search begins.
@@ -34,6 +35,7 @@ class Problem:
     shape: tuple[int, ...]
     classes: int
     labels: NDArray[np.int64] | None
+    label_smoothing: float
     low: float
     high: float
     centre: float
@@ -69,9 +71,11 @@ def first_guess(problem: Problem, seed: int) -> tuple[torch.Tensor, torch.Tensor
     return problem.centre + problem.spread * noise, logits
 
 
-def one_hot(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
-    """[batch, classes], float32."""
-    return torch.nn.functional.one_hot(torch.from_numpy(labels), classes).to(torch.float32)
+def targets(problem: Problem, labels: NDArray[np.int64]) -> torch.Tensor:
+    """What cross entropy compares with, of labels [batch]: float32 [batch, classes]."""
+    certain = torch.nn.functional.one_hot(torch.from_numpy(labels), problem.classes)
+    spread = problem.label_smoothing
+    return (1.0 - spread) * certain.to(torch.float32) + spread / problem.classes
 
 
 def in_range(problem: Problem, x: torch.Tensor) -> NDArray[np.float32]:

@@ -185,6 +185,7 @@ def _attack_row(
             shape=(len(members), *x.shape[1:]),
             classes=module.classes,
             labels=infer_labels(update, module.arrangement.last_layer, len(members)),
+            label_smoothing=float(str(scenario.options.get("label_smoothing", 0.0))),
             low=low,
             high=high,
             centre=float(subject.data.x.mean()),

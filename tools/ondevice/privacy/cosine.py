@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from ondevice.privacy.attack import Problem, Reconstruction, first_guess, in_range, one_hot
+from ondevice.privacy.attack import Problem, Reconstruction, first_guess, in_range, targets
 from ondevice.privacy.network import Target
 
 ITERATIONS = 400
@@ -27,15 +27,15 @@ def attack(problem: Problem, iterations: int, seed: int) -> Reconstruction:
     x = x.clamp(problem.low, problem.high).requires_grad_()
     logits.requires_grad_()
     known = problem.labels
-    targets = one_hot(known, problem.classes) if known is not None else None
-    unknowns = [x] if targets is not None else [x, logits]
+    inferred = targets(problem, known) if known is not None else None
+    unknowns = [x] if inferred is not None else [x, logits]
     rate = LEARNING_RATE * problem.spread
     optimizer = torch.optim.Adam([{"params": [x], "lr": rate}, {"params": [logits]}], lr=0.1)
     milestones = [math.ceil(iterations * share) for share in DECAYS]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
 
     def distance() -> torch.Tensor:
-        wanted = targets if targets is not None else logits.softmax(-1)
+        wanted = inferred if inferred is not None else logits.softmax(-1)
         return _one_minus_cosine(problem.target, x, wanted)
 
     for _ in range(iterations):

@@ -7,7 +7,7 @@ samples the labels are those of Yin et al. (labels.py).
 from __future__ import annotations
 
 from ondevice.privacy import dlg
-from ondevice.privacy.attack import Problem, Reconstruction, first_guess, in_range, one_hot
+from ondevice.privacy.attack import Problem, Reconstruction, first_guess, in_range, targets
 from ondevice.privacy.gradient_match import match
 
 ITERATIONS = 300
@@ -18,6 +18,6 @@ def attack(problem: Problem, iterations: int, seed: int) -> Reconstruction:
     if problem.labels is None:
         return dlg.attack(problem, iterations, seed)
     x = first_guess(problem, seed)[0].requires_grad_()
-    targets = one_hot(problem.labels, problem.classes)
-    left, evaluations = match(problem.target, x, lambda: targets, [x], iterations)
+    wanted = targets(problem, problem.labels)
+    left, evaluations = match(problem.target, x, lambda: wanted, [x], iterations)
     return Reconstruction(in_range(problem, x), problem.labels, left, evaluations)

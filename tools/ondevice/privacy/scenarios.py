@@ -21,6 +21,7 @@ SMALL_LEARNING_RATE = 0.01
 VARIANCES = (1e-4, 1e-3, 1e-2, 1e-1)
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99)
 HARD_SPARSITY = 0.7  # from here on, where L2 alone fails, the other attack is tried, too
+NOISE_MULTIPLIERS = (0.001, 0.01, 0.1, 1.0)  # of DP-SGD, relative to its clip norm
 SPARSE_SHARE = 0.25
 ALL_ATTACKS: tuple[AttackName, ...] = ("dlg", "idlg", "cosine")
 TWO_ATTACKS: tuple[AttackName, ...] = ("idlg", "cosine")
@@ -169,7 +170,7 @@ def compressed_scenarios() -> Iterator[Scenario]:
             options = {**INT8, "compress": codec}
             yield Scenario(f"coded-{codec}", f"int8, {codec} coded", "compression", options)
     if "dp_clip_norm" in known:
-        for multiplier in (0.1, 1.0):
+        for multiplier in NOISE_MULTIPLIERS:
             dp = {"dp_clip_norm": 1.0, "dp_noise_multiplier": multiplier}
             yield Scenario(
                 f"dp{multiplier:g}",
