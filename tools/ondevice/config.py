@@ -147,6 +147,34 @@ class OutputSettings:
 
 
 @dataclass(frozen=True)
+class FederateSettings:
+    """How boards learn together; see docs/federated.md.
+
+    The learning rate and its schedule, over rounds, are [training]'s. `boards` says how many of
+    which kind a simulated fleet has, as "qemu_f405*4,host*4"; without it, `clients` of
+    [device] board. `split` says whose data each has: a wearer's (of the demo; of your own data, a
+    recording's or file's group), or shares of all by label ("dirichlet", "iid").
+    """
+
+    strategy: str = field(default="fedavg", metadata={"allowed": ("fedavg", "fedprox", "fedadam")})
+    rounds: int = field(default=20, metadata={"minimum": 1})
+    clients: int = field(default=8, metadata={"minimum": 1, "maximum": 10000})
+    boards: str | None = None
+    fraction: float = field(default=1.0, metadata={"minimum": 0.001, "maximum": 1.0})
+    min_clients: int = field(default=1, metadata={"minimum": 1})
+    local_epochs: int = field(default=1, metadata={"minimum": 1})
+    proximal_mu: float = field(default=0.1, metadata={"minimum": 0.0, "maximum": 1e3})
+    server_learning_rate: float = field(default=0.01, metadata={"minimum": 1e-9, "maximum": 1e3})
+    server_beta1: float = field(default=0.9, metadata={"minimum": 0.0, "maximum": 0.9999})
+    server_beta2: float = field(default=0.99, metadata={"minimum": 0.0, "maximum": 0.9999})
+    server_tau: float = field(default=1e-3, metadata={"minimum": 1e-12, "maximum": 1.0})
+    round_timeout_s: float = field(default=600.0, metadata={"minimum": 1.0, "maximum": 1e6})
+    evaluate_every: int = field(default=1, metadata={"minimum": 1})
+    split: str = field(default="wearer", metadata={"allowed": ("wearer", "dirichlet", "iid")})
+    dirichlet_alpha: float = field(default=0.5, metadata={"minimum": 1e-3, "maximum": 1e3})
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run; one attribute a section of the TOML file."""
 
@@ -158,6 +186,7 @@ class Config:
     audio: AudioSettings = field(default_factory=AudioSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    federate: FederateSettings = field(default_factory=FederateSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
 
 
