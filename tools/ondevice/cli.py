@@ -20,6 +20,7 @@ from ondevice.dashboard.watch_command import watch
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
+from ondevice.federate.command import app as federate_app
 from ondevice.html_report.command import report
 from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
@@ -303,6 +304,7 @@ app.command(
 
 
 app.add_typer(checkpoint_app, name="checkpoint")
+app.add_typer(federate_app, name="federate")
 app.add_typer(privacy_app, name="privacy")
 
 key_app = typer.Typer(no_args_is_help=True)

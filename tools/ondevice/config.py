@@ -152,8 +152,9 @@ class FederateSettings:
 
     The learning rate and its schedule, over rounds, are [training]'s. `boards` says how many of
     which kind a simulated fleet has, as "qemu_f405*4,host*4"; without it, `clients` of
-    [device] board. `split` says whose data each has: a wearer's (of the demo; of your own data, a
-    recording's or file's group), or shares of all by label ("dirichlet", "iid").
+    [device] board. `split` says whose data each has: a wearer's (of the demo), or shares of
+    [data]'s by label ("dirichlet", "iid"); `client_data` is a folder with a file or folder for
+    each client instead.
     """
 
     strategy: str = field(default="fedavg", metadata={"allowed": ("fedavg", "fedprox", "fedadam")})
@@ -170,6 +171,7 @@ class FederateSettings:
     server_tau: float = field(default=1e-3, metadata={"minimum": 1e-12, "maximum": 1.0})
     round_timeout_s: float = field(default=600.0, metadata={"minimum": 1.0, "maximum": 1e6})
     evaluate_every: int = field(default=1, metadata={"minimum": 1})
+    client_data: Path | None = None
     split: str = field(default="wearer", metadata={"allowed": ("wearer", "dirichlet", "iid")})
     dirichlet_alpha: float = field(default=0.5, metadata={"minimum": 1e-3, "maximum": 1e3})
 

@@ -70,6 +70,7 @@ def _panel(panel: str | None) -> Callable[..., Setting]:
 
 
 _model, _data, _board, _training = map(_panel, ("Model", "Data", "Board", "Training"))
+_federate = _panel("Federation")
 _own = _panel(None)
 
 SETTINGS = {
@@ -232,6 +233,52 @@ SETTINGS = {
     ),
     "training.checkpoint_every_steps": _own(
         int, "--checkpoint-every", "Steps between checkpoints (default: an epoch)", min=1
+    ),
+    "federate.strategy": _federate(
+        Literal["fedavg", "fedprox", "fedadam"],
+        "--strategy",
+        "How updates are averaged (default: fedavg)",
+    ),
+    "federate.rounds": _federate(int, "--rounds", "Of local training (default: 20)", min=1),
+    "federate.clients": _federate(int, "--clients", "Of a simulated fleet (default: 8)", min=1),
+    "federate.boards": _federate(
+        str,
+        "--boards",
+        "Of a simulated fleet, as qemu_f405*4,host*4 (default: --clients of --board, or host)",
+    ),
+    "federate.fraction": _federate(
+        float, "--fraction", "Share of the clients that a round asks (default: 1)"
+    ),
+    "federate.min_clients": _federate(
+        int, "--min-clients", "That must answer, else the round is repeated (default: 1)", min=1
+    ),
+    "federate.local_epochs": _federate(
+        int, "--local-epochs", "Passes over a client's data a round (default: 1)", min=1
+    ),
+    "federate.proximal_mu": _federate(
+        float, "--proximal-mu", "Of --strategy fedprox (default: 0.1)"
+    ),
+    "federate.server_learning_rate": _federate(
+        float, "--server-lr", "Of --strategy fedadam (default: 0.01)"
+    ),
+    "federate.round_timeout_s": _federate(
+        float, "--round-timeout-s", "Updates that come later are not waited for (default: 600)"
+    ),
+    "federate.evaluate_every": _federate(
+        int, "--evaluate-every", "Rounds from one measurement to the next (default: 1)", min=1
+    ),
+    "federate.client_data": _federate(
+        Path, "--client-data", "Folder with a data file or folder for each client"
+    ),
+    "federate.split": _federate(
+        Literal["wearer", "dirichlet", "iid"],
+        "--split",
+        "How data are dealt: by the demo's wearers, skewed or evenly by label (default: wearer)",
+    ),
+    "federate.dirichlet_alpha": _federate(
+        float,
+        "--dirichlet-alpha",
+        "Of --split dirichlet; small: few classes a client (default: 0.5)",
     ),
     "output.directory": _own(Path, "--output", "Folder of run folders (default: runs)"),
     "output.name": _own(str, "--run-name", "Run folder is DATE-NAME (default: the model's name)"),

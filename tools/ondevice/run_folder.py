@@ -145,6 +145,21 @@ def create_run_folder(
     Raises:
         UserError: The folder cannot be created.
     """
+    path = create_folder(config, manifest, now, start)
+    try:
+        return RunFolder(path, manifest)
+    except OSError as error:
+        raise _unwritable(config, error) from error
+
+
+def create_folder(
+    config: Config, manifest: dict[str, Any], now: datetime, start: Path | None = None
+) -> Path:
+    """Creates a run's folder; see `create_run_folder`.
+
+    Raises:
+        UserError: It cannot be created.
+    """
     name = config.output.name or str(manifest["name"])
     if not re.fullmatch(r"[\w.+-]+", name):
         raise UserError(f"run name {name!r}: allowed are letters, digits and _ . + -")
@@ -156,12 +171,16 @@ def create_run_folder(
         write_text_atomically(path / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         if start is not None:
             write_bytes_atomically(path / START_FILE, start.read_bytes())
-        return RunFolder(path, manifest)
+        return path
     except OSError as error:
-        raise UserError(
-            f"{config.output.directory}: cannot write results there: {error.strerror}; "
-            "choose another folder with --output"
-        ) from error
+        raise _unwritable(config, error) from error
+
+
+def _unwritable(config: Config, error: OSError) -> UserError:
+    return UserError(
+        f"{config.output.directory}: cannot write results there: {error.strerror}; "
+        "choose another folder with --output"
+    )
 
 
 def first_free(directory: Path, stem: str) -> Path:

@@ -174,7 +174,7 @@ def open_target(
         sensor_file = None
         if settings.sensor_file is not None:
             sensor_file = prepare_sensor_file(settings.sensor_file, DataSettings(), build_root)
-        connect = partial(_simulator, firmware, board, flash_file, sensor_file)
+        connect = partial(start_simulator, firmware, board, flash_file, sensor_file)
     if firmware is not None:
         elf = firmware.elf
 
@@ -203,9 +203,23 @@ def _check_image(device: Device, firmware: "Firmware") -> None:
         )
 
 
-def _simulator(
-    firmware: "Firmware", board: "Board", flash_file: Path | None, sensor_file: Path | None
+def start_simulator(
+    firmware: "Firmware",
+    board: "Board",
+    flash_file: Path | None = None,
+    sensor_file: Path | None = None,
 ) -> Transport:
+    """Starts a host or QEMU board with firmware that was built.
+
+    Args:
+        firmware: For this board.
+        board: Simulated.
+        flash_file: Where it keeps checkpoints; None: it has no flash.
+        sensor_file: What its own sensor plays; None: it has none.
+
+    Raises:
+        UserError: It cannot be started, or another one uses the flash file.
+    """
     from ondevice.build import simulate_command
     from ondevice.flash_file import locked, prepare_flash_file
 

@@ -22,7 +22,7 @@ def make_client_app(open_participant: OpenParticipant) -> ClientApp:
     """
     app = ClientApp()
 
-    @app.query()
+    @app.query()  # type: ignore[untyped-decorator]
     def introduce(message: Message, context: Context) -> Message:
         with open_participant(context) as participant:
             known = Introduction(
@@ -33,14 +33,14 @@ def make_client_app(open_participant: OpenParticipant) -> ClientApp:
             )
         return Message(to_record(known), reply_to=message)
 
-    @app.train()
+    @app.train()  # type: ignore[untyped-decorator]
     def train(message: Message, context: Context) -> Message:
         order = from_record(Order, message.content)
         with open_participant(context) as participant:
             report = train_round(participant, order)
         return Message(to_record(report), reply_to=message)
 
-    @app.evaluate()
+    @app.evaluate()  # type: ignore[untyped-decorator]
     def evaluate(message: Message, context: Context) -> Message:
         order = from_record(Order, message.content)
         with open_participant(context) as participant:

@@ -88,8 +88,8 @@ def _global_weights(formats: list[WeightFormat], order: Order, memory: Memory) -
     if order.base_round == 0:
         if len(order.weights) != size:
             raise UserError(
-                f"the server sent weights of {len(order.weights)} bytes, the model here has {size}: "
-                "compile the same model with the same settings on both sides"
+                f"the server sent weights of {len(order.weights)} bytes, the model here has "
+                f"{size}: compile the same model with the same settings on both sides"
             )
         return order.weights
     if memory.held_round != order.base_round:

@@ -1,7 +1,7 @@
 """What server and clients tell each other, as Flower's records.
 
-An order goes down, a report comes up. Weights and changes are bytes in the device's own form: what a
-server averages is decoded from them, and nothing else of a client's data is in any message.
+An order goes down, a report comes up. Weights and changes are bytes in the device's own form: what
+a server averages is decoded from them, and nothing else of a client's data is in any message.
 """
 
 from dataclasses import asdict, dataclass, fields

@@ -1,4 +1,4 @@
-"""A client of a federation: a board, the data in front of it, and what it remembers of the rounds."""
+"""A client of a federation: a board, its data, and what it remembers of the rounds."""
 
 import base64
 import json

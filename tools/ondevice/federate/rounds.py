@@ -192,7 +192,9 @@ def _ask(
     grid, roster, settings = federation.grid, federation.roster, federation.settings
     roster.refresh(grid, settings)
     random.seed(f"{federation.seed}/{number}")  # Flower samples nodes by it
-    arrays = ArrayRecord({f.name: Array(w) for f, w in zip(federation.formats, state.weights)})
+    arrays = ArrayRecord(
+        {f.name: Array(w) for f, w in zip(federation.formats, state.weights, strict=True)}
+    )
     messages = list(
         federation.strategy.configure_train(number, arrays, ConfigRecord(), roster.ordered(grid))
     )
