@@ -93,7 +93,7 @@ def configured_scenarios(settings: ModelSettings) -> list[Scenario]:
 
 def quick_scenarios() -> list[Scenario]:
     """Two compiled models, one sweep each: a first look."""
-    rows = [replace(BASE, attacks=L2_ATTACK), _int8(attacks=L2_ATTACK)]
+    rows = [replace(BASE, attacks=TWO_ATTACKS), _int8()]
     rows += _noise((1e-4, 1e-1), ("gaussian",), quick=True)
     rows += _pruning((0.5, 0.9, 0.99), quick=True)
     return rows
@@ -124,13 +124,11 @@ def all_scenarios(
     return rows + _noise(VARIANCES, ("gaussian", "laplace")) + _pruning(SPARSITIES)
 
 
-def _int8(
-    learning_rate: float = LEARNING_RATE, attacks: tuple[AttackName, ...] = TWO_ATTACKS
-) -> Scenario:
+def _int8(learning_rate: float = LEARNING_RATE) -> Scenario:
     usual = learning_rate == LEARNING_RATE
     name = "int8" if usual else f"int8-lr{learning_rate:g}"
     title = "int8, full" if usual else f"int8, full, learning rate {learning_rate:g}"
-    return Scenario(name, title, "device", INT8, learning_rate=learning_rate, attacks=attacks)
+    return Scenario(name, title, "device", INT8, learning_rate=learning_rate)
 
 
 def _batches(batches: Sequence[int]) -> Iterator[Scenario]:

@@ -124,7 +124,7 @@ def _noise(rows: Sequence[Row]) -> list[str]:
         if safe is not None:
             row = swept[safe]
             text += "; " if broken else ""
-            text += f"from {_amount(row):g} ({_power(row)}) on none is"
+            text += f"from {_amount(row):g} ({_power(row)}) on none is recognisable"
         lines.append(f"{text}.")
     return lines
 
