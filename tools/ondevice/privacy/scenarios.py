@@ -191,7 +191,7 @@ def _noise(
             "noise",
             FLOAT,
             defence=Defence(kind, variance),
-            attacks=TWO_ATTACKS if kind == "gaussian" and not quick else L2_ATTACK,
+            attacks=L2_ATTACK if quick else TWO_ATTACKS,
         )
         for kind in kinds
         for variance in variances
