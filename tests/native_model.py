@@ -23,6 +23,7 @@ NUMERICS = [
     for name in (
         *("activation", "fixed_point", "gradient", "loss", "optimizer", "square_root", "round"),
         *("codec_topk", "codec_ternary", "codec_sign", "codec_int8"),
+        *("blake2s", "noise", "noise_key", "private_sum"),
     )
 ]
 CFLAGS = [  # As firmware/platform/builder/main.py has them, and why.
@@ -174,7 +175,7 @@ class NativeModel:
         """Trained parameters and optimiser state, as stored; without the counter of updates."""
         found = {}
         for index, entry in enumerate(self.manifest["parameters"]):
-            if entry["format"] in ("counter", "round phase"):
+            if entry["format"] in ("counter", "round phase", "noise key"):
                 continue
             stored = self.model.parameters[index]
             raw = ctypes.string_at(stored.data, stored.bytes)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from integer_arithmetic import Integers, float_delta, quantize_error
 from integer_reference import Machine
+from noise_reference import noise
 from ondevice_compiler.program import Step
 
 Reals = NDArray[np.float32]
@@ -34,16 +35,33 @@ def bias_correction(fresh: float, t: int) -> np.float32:
     return correction
 
 
+def compensated_squares(gradients: list[Reals]) -> np.float32:
+    """The sum of the squares of all elements, with the summation of Kahan (1965)."""
+    total, lost = F(0), F(0)
+    for value in np.concatenate([gradient.reshape(-1) for gradient in gradients]):
+        added = value * value - lost
+        after = total + added
+        lost = (after - total) - added
+        total = after
+    return total
+
+
 class RealMachine(Machine):
     """`Machine` that also updates with real gradients: steps marked so, float32 parameters."""
 
     unit: np.float32
     clip = F(1)
     updates = 0
+    noise_key = bytes(32)
 
     def train(self, x: NDArray[np.int8], label: Any, learning_rate: float) -> None:
         """One sample; where no later `apply` is needed, also what `apply` does."""
+        histories = {name: delayed.history for name, delayed in self.scales.items()}
         super().train(x, label, learning_rate)
+        if any(step.op == "private_sum" for step in self.program.steps):
+            for name, history in histories.items():  # which do not follow the samples
+                self.scales[name].history = history
+            return
         updates = [step for step in self.program.steps if step.phase == "update"]
         if not any(step.attributes.get("factor", 1.0) < 1.0 for step in updates):
             self.apply()
@@ -83,7 +101,9 @@ class RealMachine(Machine):
         return F(self.unit * power * F(step.attributes.get("factor", 1.0)))
 
     def _take(self, step: Step, gradient: Reals) -> None:
-        if step.attributes["update"] == "accumulate":
+        if step.attributes["update"] == "store":
+            self.values[step.outputs[0]] = gradient
+        elif step.attributes["update"] == "accumulate":
             self.values[step.outputs[0]] = self.values[step.outputs[0]] + gradient
         else:
             self._descend(step, gradient, step.outputs[1:])
@@ -96,12 +116,29 @@ class RealMachine(Machine):
         norm = square_root(squares) + F(1e-6)
         self.clip = min(F(1), F(step.attributes["norm"]) / norm)
 
+    def _private_sum(self, step: Step) -> None:
+        gradients = [self.values[n] for n in step.inputs[: len(step.outputs)]]
+        limit, units = F(step.attributes["limit"]), F(step.attributes["units"])
+        norm = square_root(compensated_squares(gradients))
+        factor = units * (limit / norm) if norm > limit else units
+        for name, gradient in zip(step.outputs, gradients, strict=True):
+            moved = np.trunc(gradient * factor).astype(np.int32)
+            self.values[name] = np.clip(self.values[name] + moved, -(2**30), 2**30)
+
+    def _private_noise(self, step: Step) -> None:
+        for index, name in enumerate(step.outputs):
+            total = self.values[name]
+            added = noise(self.noise_key, self.updates, index, total.size)
+            self.values[name] = total + added.reshape(total.shape)
+
     def _apply_update(self, step: Step) -> None:
         if not self._is_real(step):
             super()._apply_update(step)
             return
         total = self.values[step.outputs[1]]
         gradient = total * self.clip if step.attributes.get("clip") else total
+        if "mean" in step.attributes:
+            gradient = total.astype(np.float32) * F(step.attributes["mean"])
         self._descend(step, gradient, step.outputs[2:])
         self.values[step.outputs[1]] = np.zeros_like(total)
 

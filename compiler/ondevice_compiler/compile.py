@@ -42,6 +42,7 @@ OPTIMIZERS = ("sgd", "momentum", "adam")
 TOKEN_DTYPES = (np.int32, np.int64)  # what a torch module reads as indices of an embedding
 SHOWN_TENSORS = 3
 LARGEST_HEAD = 65535
+LARGEST_MULTIPLIER = 100  # of noise: the rest of a gradient would be rounded away
 
 OnStage = Callable[[str], None]
 
@@ -64,6 +65,11 @@ class CompileOptions:
             each parameter's gradient. None: no limit.
         clip_value: Largest magnitude of each element of the gradient; None: no limit.
         accumulation_steps: Samples whose mean gradient makes one update.
+        dp_clip_norm: Largest norm of the gradient of each sample, for DP-SGD: needs
+            `accumulation_steps` of 2 or more, its lot, which sums are divided by; a sum of 4 bytes
+            a trained element, and as much in the arena. None: no DP-SGD.
+        dp_noise_multiplier: Standard deviation of the noise on the sums, in units of
+            `dp_clip_norm`.
         compress: How the change of a federated round is sent: "none", "topk", "ternary", "sign" or
             "int8"; see `Compression`. All but "none" keep a residual of the trained weights' size.
         compress_ratio: Share of all trained elements that "topk" sends, above 0 and at most 1.
@@ -99,6 +105,8 @@ class CompileOptions:
     clip_norm: float | None = None
     clip_value: float | None = None
     accumulation_steps: int = 1
+    dp_clip_norm: float | None = None
+    dp_noise_multiplier: float = 0.0
     compress: str = "none"
     compress_ratio: float = 0.01
     proximal: bool = False
@@ -128,6 +136,8 @@ class CompileOptions:
             clip_norm=self.clip_norm,
             clip_value=self.clip_value,
             accumulation_steps=self.accumulation_steps,
+            dp_clip_norm=self.dp_clip_norm,
+            dp_noise_multiplier=self.dp_noise_multiplier,
         )
 
     @property
@@ -156,7 +166,7 @@ class CompileOptions:
         for key in ("momentum", "beta1", "beta2"):
             if not 0.0 <= getattr(self, key) < 1.0:
                 raise UserError(f"{key} {getattr(self, key)}; allowed: at least 0 and below 1")
-        for key in ("epsilon", "clip_norm", "clip_value"):
+        for key in ("epsilon", "clip_norm", "clip_value", "dp_clip_norm"):
             value = getattr(self, key)
             if value is not None and not 0.0 < value < math.inf:
                 raise UserError(f"{key} {value}; allowed: above 0")
@@ -164,10 +174,38 @@ class CompileOptions:
             raise UserError(f"weight_decay {self.weight_decay}; allowed: 0 or more")
         if not 1 <= self.accumulation_steps <= 4096:
             raise UserError(f"accumulation_steps {self.accumulation_steps}; allowed: 1 to 4096")
+        self._check_privacy()
         if not 0.0 < self.compress_ratio <= 1.0:
             raise UserError(f"compress_ratio {self.compress_ratio}; allowed: above 0 and at most 1")
         if self.head is not None and not 1 <= self.head <= LARGEST_HEAD:
             raise UserError(f"head {self.head}; allowed: 1 to {LARGEST_HEAD}")
+
+    def _check_privacy(self) -> None:
+        """Raises UserError for options of DP-SGD that do not go together."""
+        multiplier, private = self.dp_noise_multiplier, self.rule.private
+        if private is None:
+            if multiplier != 0:
+                raise UserError(
+                    f"dp_noise_multiplier {multiplier} without dp_clip_norm; give that, too: noise "
+                    "means nothing where a sample's gradient has no limit"
+                )
+            return
+        if self.clip_norm is not None:
+            raise UserError(
+                "dp_clip_norm and clip_norm exclude each other: the first clips the gradient of "
+                "each sample, the second that of a whole update"
+            )
+        if self.accumulation_steps < 2:
+            raise UserError(
+                f"dp_clip_norm with accumulation_steps {self.accumulation_steps}; allowed: 2 or "
+                "more, the samples of a lot"
+            )
+        least = private.least_multiplier
+        if multiplier != 0 and not least <= multiplier <= LARGEST_MULTIPLIER:
+            raise UserError(
+                f"dp_noise_multiplier {multiplier} with accumulation_steps "
+                f"{self.accumulation_steps}; allowed: 0, or {least:.2g} to {LARGEST_MULTIPLIER}"
+            )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from ondevice_compiler.lower import Lowered
 from ondevice_compiler.manifest import WEIGHT_FORMATS, describe_model, parameter_format
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Placement, Plan
-from ondevice_compiler.program import Tensor, prune
+from ondevice_compiler.private_updates import NOISE_KEY
+from ondevice_compiler.program import Program, Tensor, prune
 from ondevice_compiler.round_table import DTYPE_CONSTANTS, round_table
 from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
@@ -34,6 +35,7 @@ KIND_CONSTANTS = {
     **dict.fromkeys(("residual", "anchor", "round phase"), "OD_OPTIMIZER_STATE"),
     "accumulator": "OD_ACCUMULATED_GRADIENT",
     "counter": "OD_UPDATE_COUNT",
+    "noise key": "OD_NOISE_KEY",
 }
 
 KERNEL_HEADERS = (
@@ -130,6 +132,7 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int, compression: 
         '#include "ondevice/gradient.h"',
         '#include "ondevice/loss.h"',
         '#include "ondevice/optimizer.h"',
+        *(f'#include "ondevice/{name}.h"' for name in _private_headers(program)),
         *(['#include "ondevice/round.h"'] if compression.kept else []),
         '#include "ondevice/trace.h"',
         '#include "ondevice/update.h"',
@@ -149,7 +152,9 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int, compression: 
     ]
     if scale_count:
         sections.append(f"static od_grad_scale_t scales[{scale_count}];")
-    ending = [f"    od_scales_end(scales, {scale_count});"] if scale_count else []
+    # Scales that follow the samples would let one sample move the gradients of others.
+    following = scale_count > 0 and not _private_headers(program)
+    ending = [f"    od_scales_end(scales, {scale_count});"] if following else []
     counting = f"    {listing.names[UPDATE_STEPS]}[0]++;"
     if not deferred:
         ending.append(counting)
@@ -166,6 +171,7 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int, compression: 
         "}",
         "",
         "static int32_t train(float learning_rate, od_result_t *result, od_trace_t *trace) {",
+        *_refused_without_key(listing),
         *_rates(listing, train),
         "    od_trace_start(trace);",
         train,
@@ -177,6 +183,7 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int, compression: 
     if apply_calls:
         sections += [
             "static int32_t apply(float learning_rate, od_trace_t *trace) {",
+            *_refused_without_key(listing),
             *_rates(listing, apply),
             "    od_trace_start(trace);",
             apply,
@@ -189,6 +196,25 @@ def _model_c(listing: Listing, name: str, accumulation_steps: int, compression: 
     sections += round_text
     sections += _descriptor(listing, name, accumulation_steps, bool(apply_calls), bool(round_text))
     return "\n".join(sections) + "\n"
+
+
+def _private_headers(program: Program) -> list[str]:
+    """Of the runtime's part in DP-SGD; none where the program has nothing of it."""
+    if not any(step.op == "private_sum" for step in program.steps):
+        return []
+    noise = ["noise", "noise_key"] if NOISE_KEY in program.tensors else []
+    return [*noise, "private_sum"]
+
+
+def _refused_without_key(listing: Listing) -> list[str]:
+    """A gradient that will need noise is not begun without the key of the noise."""
+    if NOISE_KEY not in listing.program.tensors:
+        return []
+    return [
+        f"    if (!od_noise_key_given({listing.names[NOISE_KEY]})) {{",
+        "        return OD_ERROR_NOISE_KEY;",
+        "    }",
+    ]
 
 
 def _rates(listing: Listing, body: str) -> list[str]:

@@ -16,7 +16,9 @@ from ondevice_compiler.lower import BandLoop, Call, Lowered, RowMove
 from ondevice_compiler.memory import kept_tensors
 from ondevice_compiler.ops.losses import LOSS_CALLS
 from ondevice_compiler.plan import Plan
+from ondevice_compiler.private_updates import NOISE_KEY
 from ondevice_compiler.program import BYTES, Program, Strip, Tensor, describe
+from ondevice_compiler.updates import UPDATE_STEPS
 
 
 class Listing:
@@ -108,6 +110,10 @@ class Listing:
                 lines += self._quantize_error(call)
             elif call.step.op == "clip_norm":
                 lines += self._clip_norm(call)
+            elif call.step.op == "private_sum":
+                lines += self._private_sum(call)
+            elif call.step.op == "private_noise":
+                lines += self._private_noise(call)
             else:
                 lines += [f"    {self._call(call.kernel, call.arguments)}"]
             lines.append(f"    od_mark(trace, {index});")
@@ -189,6 +195,26 @@ class Listing:
             lines.append(f"    squares = od_add_squares(squares, {self.pointer(name)}, {count});")
         norm = literal(call.step.attributes["norm"], "float32")
         return [*lines, f"    const float clip = od_clip_factor(squares, {norm});"]
+
+    def _private_sum(self, call: Call) -> list[str]:
+        sums = call.step.outputs
+        counted = [
+            (self.pointer(total), self.pointer(gradient), self.program.tensor(total).elements)
+            for gradient, total in zip(call.step.inputs, sums, strict=False)
+        ]
+        lines = ["    od_squares_t squares = {0};"]
+        lines += [f"    od_squares_add(&squares, {g}, {count});" for _, g, count in counted]
+        limit, units = (literal(call.step.attributes[k], "float32") for k in ("limit", "units"))
+        lines.append(f"    const float share = od_private_factor(&squares, {limit}, {units});")
+        return [*lines, *(f"    od_private_add({s}, {g}, {n}, share);" for s, g, n in counted)]
+
+    def _private_noise(self, call: Call) -> list[str]:
+        key, update = self.names[NOISE_KEY], f"{self.names[UPDATE_STEPS]}[0]"
+        return [
+            f"    od_add_noise({self.pointer(name)}, {self.program.tensor(name).elements}, {key}, "
+            f"{update}, {index});"
+            for index, name in enumerate(call.step.outputs)
+        ]
 
 
 def _identifiers(program: Program) -> dict[str, str]:

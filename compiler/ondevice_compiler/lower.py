@@ -20,7 +20,7 @@ from ondevice_compiler.tiling.database import measured_tile
 from ondevice_compiler.tiling.tile import Choose
 
 NO_CACHE = KernelCache(None)
-RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error", "clip_norm")
+RUNTIME_CALLS = (*LOSS_CALLS, "quantize_error", "clip_norm", "private_sum", "private_noise")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from ondevice_compiler.compression import ROUND_PHASE
 from ondevice_compiler.listing import Listing
 from ondevice_compiler.memory import memory_need
 from ondevice_compiler.op_entry import op_entry
+from ondevice_compiler.private_updates import NOISE_KEY
 from ondevice_compiler.program import Tensor
 from ondevice_compiler.strips import buffered, resident_tensor
 from ondevice_compiler.updates import UPDATE_STEPS
@@ -20,6 +21,7 @@ STATE_FORMATS = {
     "m": "first moment",
     "v": "second moment",
     UPDATE_STEPS: "counter",
+    NOISE_KEY: "noise key",
     "residual": "residual",
     "anchor": "anchor",
     ROUND_PHASE: "round phase",

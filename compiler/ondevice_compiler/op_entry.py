@@ -9,6 +9,7 @@ from ondevice_compiler.program import Program, Step
 
 # What autodiff puts before the name of a tensor's gradient.
 GRADIENT = "d."
+OF_ALL_LAYERS = ("private_sum", "private_noise")
 
 
 def op_entry(program: Program, index: int, call: Call) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def layer(program: Program, step: Step) -> str:
         if program.tensor(name).kind == "parameter":
             return _module(name)
     modules = {_module(t.name) for t in program.tensors.values() if t.kind == "parameter"}
-    if not step.outputs:  # the clip's norm is over all layers
+    if not step.outputs or step.op in OF_ALL_LAYERS:  # as the clip's norm
         return step.name
     name = step.outputs[0].removeprefix(GRADIENT)
     parts = name.split(".")

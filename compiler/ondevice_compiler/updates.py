@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ondevice_compiler.private_updates import NOISE_KEY, PrivateSum, noise_key, sum_tensor
 from ondevice_compiler.program import Program, Step, Tensor
 
 OPTIMIZER_STATE = {"sgd": (), "momentum": ("velocity",), "adam": ("m", "v")}
@@ -25,6 +26,8 @@ class Optimizer:
         clip_norm: Largest norm of the gradient over all trained parameters; None: no limit.
         clip_value: Largest magnitude of each of its elements; None: no limit.
         accumulation_steps: Samples whose mean gradient makes one update.
+        dp_clip_norm: Largest norm of the gradient of each sample, DP-SGD; None: it is not.
+        dp_noise_multiplier: Standard deviation of DP-SGD's noise, in units of `dp_clip_norm`.
     """
 
     name: str = "sgd"
@@ -36,6 +39,15 @@ class Optimizer:
     clip_norm: float | None = None
     clip_value: float | None = None
     accumulation_steps: int = 1
+    dp_clip_norm: float | None = None
+    dp_noise_multiplier: float = 0.0
+
+    @property
+    def private(self) -> PrivateSum | None:
+        """How gradients are summed in DP-SGD; None: it is not."""
+        if self.dp_clip_norm is None:
+            return None
+        return PrivateSum(self.dp_clip_norm, self.dp_noise_multiplier, self.accumulation_steps)
 
     @property
     def sums(self) -> bool:
@@ -50,6 +62,7 @@ class Optimizer:
             or self.weight_decay > 0
             or self.clip_norm is not None
             or self.clip_value is not None
+            or self.dp_clip_norm is not None
         )
 
     def attributes(self, parameter: Tensor) -> dict[str, Any]:
@@ -72,12 +85,15 @@ def updates_in_place(program: Program, optimizer: Optimizer) -> Program:
     """The gradient of each trained parameter is consumed by its update as it is computed.
 
     Where it has to be summed first, the step that computes it adds to the sum, and one step of the
-    phase "apply" for each parameter moves it and clears the sum.
+    phase "apply" for each parameter moves it and clears the sum. In DP-SGD that step writes one
+    sample's gradient, and another one clips all of them and adds them to the sums.
     """
+    private = optimizer.private
     tensors = dict(program.tensors)
     tensors[UPDATE_STEPS] = Tensor(UPDATE_STEPS, (1,), "uint32", "state", trainable=True)
     steps = list(program.steps)
     sums: list[str] = []
+    kept: list[str] = []  # in DP-SGD: one sample's gradients
     apply: list[Step] = []
     for parameter, gradient in program.gradients.items():
         index = next(i for i, step in enumerate(steps) if gradient in step.outputs)
@@ -85,12 +101,13 @@ def updates_in_place(program: Program, optimizer: Optimizer) -> Program:
         outputs = (parameter, *states)
         attributes = optimizer.attributes(tensors[parameter])
         if optimizer.sums:
-            total = _state(tensors, parameter, "sum")
+            total = _sum(tensors, parameter, private)
             sums.append(total)
             moved = (parameter, total, *states)
             step = Step(f"apply/{parameter}", "apply_update", moved, moved, phase="apply")
             clip = {} if optimizer.clip_norm is None else {"clip": True}
-            apply.append(step.with_attributes(**attributes, **clip))
+            mean = {} if private is None else {"mean": private.factor}
+            apply.append(step.with_attributes(**attributes, **clip, **mean))
             outputs = (total,)
             attributes = {
                 "update": "accumulate",
@@ -98,6 +115,12 @@ def updates_in_place(program: Program, optimizer: Optimizer) -> Program:
                 "real": optimizer.real,
                 "factor": 1.0 / optimizer.accumulation_steps,
             }
+        if private is not None:
+            kept.append(private.sample_gradient(tensors, parameter))
+            steps[index] = replace(
+                steps[index], name=f"update/{parameter}", outputs=(kept[-1],), phase="update"
+            ).with_attributes(update="store", parameter=parameter, real=True)
+            continue
         steps[index] = replace(
             steps[index],
             name=f"update/{parameter}",
@@ -108,7 +131,17 @@ def updates_in_place(program: Program, optimizer: Optimizer) -> Program:
     if optimizer.clip_norm is not None:
         norm = Step("apply/clip", "clip_norm", tuple(sums), (), phase="apply")
         apply.insert(0, norm.with_attributes(norm=optimizer.clip_norm))
+    if private is not None:
+        steps.append(private.sum_step(tuple(kept), tuple(sums)))
+        if (noise := private.noise_step(tuple(sums))) is not None:
+            tensors[NOISE_KEY] = noise_key()
+            apply.insert(0, noise)
     return replace(program, steps=(*steps, *apply), tensors=tensors, gradients={})
+
+
+def _sum(tensors: dict[str, Tensor], parameter: str, private: PrivateSum | None) -> str:
+    """Declares the sum of a parameter's gradient."""
+    return _state(tensors, parameter, "sum") if private is None else sum_tensor(tensors, parameter)
 
 
 def _state(tensors: dict[str, Tensor], parameter: str, kind: str) -> str:

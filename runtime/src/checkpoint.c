@@ -5,6 +5,7 @@
 
 #include "ondevice/checkpoint_layout.h"
 #include "ondevice/crc32.h"
+#include "ondevice/noise_key.h"
 
 uint32_t od_checkpoint_bytes(const od_storage_t *storage, const od_model_t *model) {
     return od_log_record_bytes(storage, od_payload_bytes(model));
@@ -128,6 +129,7 @@ int32_t od_checkpoint_load(const od_storage_t *storage, const od_model_t *model,
         crc = od_crc32(crc, to, n);
         at += n;
     }
+    od_noise_key_clear(model); /* updates after this one were made with it already */
     return crc == found->payload_crc ? OD_OK : OD_ERROR_STATE;
 }
 

@@ -3,6 +3,7 @@
 #include "ondevice/crc32.h"
 #include "ondevice/handlers.h"
 #include "ondevice/little_endian.h"
+#include "ondevice/noise_key.h"
 #include "ondevice/regions.h"
 #include "ondevice/round.h"
 
@@ -27,6 +28,9 @@ od_outcome_t od_handle_parameters_begin(od_session_t *session, uint8_t *payload,
         model->round->operations->upload(model->round, (flags & OD_BEGIN_TAKEN) != 0u);
     } else if (!session->parameters_valid && round && (running || !session->round_upload)) {
         od_state_clear(model); /* of which an upload that was cut short left a mixture */
+    }
+    if (!round) {
+        od_noise_key_clear(model); /* the count of updates is about to change */
     }
     session->round_upload = round;
     session->parameters_valid = false;

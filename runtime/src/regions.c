@@ -42,10 +42,11 @@ bool od_region_find(const od_session_t *session, uint8_t id, uint16_t index, od_
             return false;
         }
         const od_parameter_t *parameter = &model->parameters[index];
-        const bool readable = session->port->allow_export || !is_private(parameter);
+        const bool key = parameter->kind == OD_NOISE_KEY;
+        const bool readable = !key && (session->port->allow_export || !is_private(parameter));
         *found =
             (od_region_t){parameter->data,          parameter->bytes, (uint8_t)parameter->dtype,
-                          (uint8_t)parameter->kind, readable,         uploading,
+                          (uint8_t)parameter->kind, readable,         uploading || key,
                           parameter->name};
         return true;
     }

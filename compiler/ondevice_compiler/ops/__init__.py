@@ -81,4 +81,6 @@ OPERATORS: dict[str, Operator] = {
     "mse_error": losses.ERROR,
     "quantize_error": losses.ERROR,
     "clip_norm": losses.ERROR,
+    "private_sum": losses.ERROR,
+    "private_noise": losses.ERROR,
 }

@@ -30,7 +30,7 @@ STATE_FRACTION = {"int16": 16, "int32": 256}  # Units of momentum and sums in on
 def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
     """Declares the step's outputs and returns the statements for one accumulated gradient.
 
-    The attribute `update` is "accumulate" (output: sum) or the name of the optimiser (outputs:
+    The attribute `update` is "accumulate" (output: sum), "store" (output: the gradient) or the name of the optimiser (outputs:
     parameter and its state); without it the gradient itself is written, as Relax's VM needs it. The
     accumulator holds int32 or float32 units of the step's first input, the output gradient, or of
     its product with the second for the weight of a convolution.
@@ -97,7 +97,7 @@ class IntegerUpdate:
 def apply(k: KernelBuilder, step: Step, program: Program) -> None:
     """Moves a parameter by its accumulated gradient (through momentum, if any) and clears it."""
     target, total = program.tensor(step.outputs[0]), program.tensor(step.outputs[1])
-    if total.dtype == "float32":
+    if total.dtype == "float32" or "mean" in step.attributes:
         real_apply(k, step, program)
         return
     axes = {f"i{axis}": extent for axis, extent in enumerate(target.shape)}

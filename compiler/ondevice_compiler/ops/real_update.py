@@ -30,7 +30,7 @@ def real_update(k: KernelBuilder, step: Step, program: Program, unit: NDArray[An
 
     Args:
         k: Builder that has the step's own operands already.
-        step: The attribute `update` is "accumulate" or the optimiser's name.
+        step: The attribute `update` is "accumulate", "store" or the optimiser's name.
         program: Holds the step's tensors.
         unit: [channels], real gradient of one accumulator unit, apart from the gradient tensor's
             own unit, which is known at run time.
@@ -39,6 +39,9 @@ def real_update(k: KernelBuilder, step: Step, program: Program, unit: NDArray[An
     if step.attributes["update"] == "accumulate":
         total = k.tensor("sum", program.tensor(step.outputs[0]), written=True)
         return lambda acc, i: [(total, total[i] + gradient(acc, i), i)]
+    if step.attributes["update"] == "store":
+        kept = k.tensor("gradient", program.tensor(step.outputs[0]), written=True)
+        return lambda acc, i: [(kept, gradient(acc, i), i)]
     rule = _rule(k, step, program, step.outputs[1:])
     return lambda acc, i: rule(gradient(acc, i), i)
 
@@ -48,11 +51,15 @@ def real_apply(k: KernelBuilder, step: Step, program: Program) -> None:
     total_tensor = program.tensor(step.outputs[1])
     total = k.tensor("sum", total_tensor, written=True)
     clip = k.local("clip") if step.attributes.get("clip") else None
+    mean = step.attributes.get("mean")  # of integer sums, which DP-SGD has
+    real = k.scalar("mean", "float32", mean) if mean is not None else None
+    zero = T.float32(0) if real is None else T.int32(0)
     rule = _rule(k, step, program, step.outputs[2:])
 
     def move(*i: Any) -> Stores:
-        gradient = total[i] if clip is None else total[i] * clip
-        return [*rule(gradient, i), (total, T.float32(0), i)]
+        gradient = total[i] if real is None else T.cast(total[i], "float32") * real
+        gradient = gradient if clip is None else gradient * clip
+        return [*rule(gradient, i), (total, zero, i)]
 
     k.store({f"i{axis}": extent for axis, extent in enumerate(total_tensor.shape)}, move)
 

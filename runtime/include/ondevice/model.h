@@ -12,10 +12,11 @@
 #define OD_MODEL_ABI 5
 
 #define OD_OK 0
-#define OD_ERROR_ARGUMENT (-1) /* an index, offset or length outside the allowed range */
-#define OD_ERROR_STATE (-2)    /* a call that needs another one first */
-#define OD_ERROR_ABI (-3)      /* the model was compiled for another runtime */
-#define OD_ERROR_NUMERIC (-4)  /* the loss is not a finite number; nothing was updated */
+#define OD_ERROR_ARGUMENT (-1)  /* an index, offset or length outside the allowed range */
+#define OD_ERROR_STATE (-2)     /* a call that needs another one first */
+#define OD_ERROR_ABI (-3)       /* the model was compiled for another runtime */
+#define OD_ERROR_NUMERIC (-4)   /* the loss is not a finite number; nothing was updated */
+#define OD_ERROR_NOISE_KEY (-5) /* an update with noise needs a fresh key first: noise.h */
 
 typedef enum {
     OD_INT8 = 0,
@@ -31,7 +32,8 @@ typedef enum {
     OD_WEIGHT = 0,
     OD_OPTIMIZER_STATE = 1,      /* momentum, moments of Adam: made of gradients */
     OD_ACCUMULATED_GRADIENT = 2, /* sums of the samples since the last update */
-    OD_UPDATE_COUNT = 3
+    OD_UPDATE_COUNT = 3,
+    OD_NOISE_KEY = 4 /* never read, never from a checkpoint; may be written at any time */
 } od_parameter_kind_t;
 
 /* One tensor in RAM that outlives a step: trained parameters and optimiser state. */
