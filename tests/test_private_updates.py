@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def clipped_gradient(module: Any, x: NDArray[Any], y: Any) -> dict[str, torch.Te
     module.zero_grad()
     torch_loss(module, x, y).backward()
     found = {k: p.grad.clone() for k, p in module.named_parameters()}
-    norm = torch.sqrt(sum((g.double() ** 2).sum() for g in found.values()))  # type: ignore[arg-type]
+    norm = torch.sqrt(sum((g.double() ** 2).sum() for g in found.values()))
     return {k: g * min(1.0, CLIP / float(norm)) for k, g in found.items()}
 
 
@@ -215,7 +216,7 @@ def test_the_noise_is_gaussian_and_independent_between_blocks() -> None:
         assert abs(stats.kurtosis(block)) < 4.5 * (24 / count) ** 0.5
         assert abs(np.corrcoef(block[1:], block[:-1])[0, 1]) < 4.5 / count**0.5
         assert np.abs(block).max() > 3.5
-    for one, other in zip(blocks, blocks[1:], strict=False):
+    for one, other in pairwise(blocks):
         assert abs(np.corrcoef(one, other)[0, 1]) < 4.5 / count**0.5
     low = np.rint(blocks[0] * DEVIATION).astype(np.int64) % 16  # no pattern in the last bits
     assert stats.chisquare(np.bincount(low, minlength=16)).pvalue > 1e-4

@@ -128,6 +128,7 @@ class ToyDevice:
         )
         self.trained_on: list[bytes] = []
         self.applied_at: list[int] = []
+        self.noise_keys: list[tuple[int, bytes]] = []
         self.rates: list[float] = []
         self.closed = False
         self._unplug_at_step = unplug_at_step
@@ -139,6 +140,9 @@ class ToyDevice:
     def reset_model(self) -> None:
         self.weights = np.zeros((CLASSES, FEATURES), dtype=np.float32)
         self.run = self.trained = self.updates = 0
+
+    def write_noise_key(self, index: int, key: bytes) -> None:
+        self.noise_keys.append((index, key))
 
     def write_input(self, data: bytes) -> None:
         assert len(data) == self.info.input_bytes

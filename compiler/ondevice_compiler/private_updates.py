@@ -1,13 +1,15 @@
 """DP-SGD (Abadi et al., 2016): each sample's gradient is clipped by itself, and noise is added.
 
-The gradients of one sample are kept, real and in float32, until the last of them is there; then they
-are clipped together and added to sums of integers. Noise of the same integers comes before an update:
+The gradients of one sample are kept, real and in float32, until the last of them is there; then
+they are clipped together and added to sums of integers. Noise of the same integers comes before an
+update:
 
     units   = NOISE_DEVIATION / (noise_multiplier * clip_norm)     integers of a sum in 1.0
     sum    += truncate(gradient * units * min(1, clip_norm / norm))
     update by (sum + noise) / (units * lot)
 
-The noise has one standard deviation, whatever is asked for: the unit follows. See docs/privacy-dp.md.
+The noise has one standard deviation, whatever is asked for: the unit follows. See
+docs/privacy-dp.md.
 """
 
 from __future__ import annotations

@@ -172,6 +172,8 @@ def compile_options(request: CompileRequest) -> "CompileOptions":
         clip_norm=settings.clip_norm,
         clip_value=settings.clip_value,
         accumulation_steps=settings.accumulation_steps,
+        dp_clip_norm=settings.dp_clip_norm,
+        dp_noise_multiplier=settings.dp_noise_multiplier,
         compress=settings.compress,
         compress_ratio=settings.compress_ratio,
         proximal=settings.proximal,
@@ -236,7 +238,8 @@ def cache_key(request: CompileRequest) -> str:
 def _optimizer_facts(settings: ModelSettings) -> dict[str, object]:
     """Settings of the optimiser, without those that another one has."""
     only_of = {"momentum": "momentum", "beta1": "adam", "beta2": "adam", "epsilon": "adam"}
-    keys = ("weight_decay", "clip_norm", "clip_value", "accumulation_steps", *only_of)
+    private = ("dp_clip_norm", "dp_noise_multiplier")
+    keys = ("weight_decay", "clip_norm", "clip_value", "accumulation_steps", *private, *only_of)
     chosen = settings.optimizer
     used = [key for key in keys if only_of.get(key, chosen) == chosen]
     return {"name": chosen, **{key: getattr(settings, key) for key in used}}

@@ -49,6 +49,8 @@ class ModelSettings:
     clip_norm: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     clip_value: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
     accumulation_steps: int = field(default=1, metadata={"minimum": 1})
+    dp_clip_norm: float | None = field(default=None, metadata={"minimum": 1e-6, "maximum": 1e6})
+    dp_noise_multiplier: float = field(default=0.0, metadata={"minimum": 0.0, "maximum": 100.0})
     compress: str = field(
         default="none", metadata={"allowed": ("none", "topk", "ternary", "sign", "int8")}
     )

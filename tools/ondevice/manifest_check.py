@@ -18,7 +18,10 @@ FORM: Mapping[str, Any] = {
     "dtype": str,
     "loss": str,
     "scheme": {"name": str},
-    "optimizer": {"name": str, "accumulation_steps?": COUNT},
+    "optimizer": {
+        **{"name": str, "accumulation_steps?": COUNT},
+        **{"dp_clip_norm?": (*NUMBER, NoneType), "dp_noise_multiplier?": NUMBER},
+    },
     "round?": {"codec": str, "ratio": NUMBER, "proximal": bool},
     "input": {
         **{"shape": [COUNT], "source_shape": [COUNT], "axes": AXES, "dtype": str, "bytes": COUNT},

@@ -119,6 +119,16 @@ SETTINGS = {
     "model.accumulation_steps": _model(
         int, "--accumulate", "Samples an update (default: 1)", min=1
     ),
+    "model.dp_clip_norm": _model(
+        float,
+        "--dp-clip-norm",
+        "DP-SGD: largest norm of each sample's gradient; costs 8 bytes a parameter",
+    ),
+    "model.dp_noise_multiplier": _model(
+        float,
+        "--dp-noise",
+        "DP-SGD: noise in units of --dp-clip-norm; see `ondevice privacy budget` (default: 0)",
+    ),
     "model.compress": _model(
         Literal["none", "topk", "ternary", "sign", "int8"],
         "--compress",

@@ -21,6 +21,7 @@ def summarise(
     info: DeviceInfo,
     firmware: "Firmware | None",
     training_s: float,
+    privacy: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gathers the figures of a run.
 
@@ -30,6 +31,7 @@ def summarise(
         info: Of the device.
         firmware: As built; None where it was not built here.
         training_s: Wall time of the loop.
+        privacy: What was spent of it, in DP-SGD.
 
     Returns:
         JSON-ready figures; None where something was not measured.
@@ -70,6 +72,7 @@ def summarise(
         "gradients_saturated_share": outcome.counters.saturated / seen if seen else None,
         "gradients_zeroed_share": outcome.counters.zeros / seen if seen else None,
         "training_s": round(training_s, 3),
+        **({"privacy": privacy} if privacy is not None else {}),
     }
 
 
@@ -100,9 +103,26 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             share = _percent(summary[f"gradients_{key}_share"])
             count = f"{summary[f'gradients_{key}']:,}"
             _row(table, f"gradients {name}", "", f"{count} ({share})" if share else count)
+    for name, figure in _privacy_rows(summary.get("privacy")):
+        _row(table, name, "", figure)
     for name in ("reconnects", "rollbacks"):
         _row(table, name, "", str(summary[name]) if summary[name] else "")
     return table
+
+
+def _privacy_rows(privacy: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    if privacy is None:
+        return []
+    spent = privacy["epsilon"]
+    clip, noise = privacy["clip_norm"], privacy["noise_multiplier"]
+    unbounded = "no bound (no noise)" if noise == 0 else "unknown (needs the extra [privacy])"
+    return [
+        ("privacy: clip norm, noise multiplier", f"{clip:g}, {noise:g}"),
+        (
+            f"privacy: epsilon at delta {privacy['delta']:.3g}",
+            unbounded if spent is None else f"{spent:.3f}",
+        ),
+    ]
 
 
 def _row(table: Table, name: str, first: str, second: str) -> None:

@@ -21,6 +21,7 @@ from ondevice.evaluation import evaluate, pack_samples
 from ondevice.events import Evaluated, Event
 from ondevice.link.device import Device
 from ondevice.preprocessing import Preprocessing
+from ondevice.privacy.accountant import spent
 from ondevice.reconnect import Recovery
 from ondevice.recorded_run import RecordedRun
 from ondevice.report import summarise
@@ -268,7 +269,15 @@ def train_in(
             _write_report(folder.path, say)
             trackers.finish(folder.path, "failed")
             raise
-        summary = summarise(outcome, manifest, device.info, session.firmware, monotonic() - begun_s)
+        trained_on = len(session.prepared.sources.data.x)
+        summary = summarise(
+            outcome,
+            manifest,
+            device.info,
+            session.firmware,
+            monotonic() - begun_s,
+            spent(manifest["optimizer"], trained_on, outcome.counters.updates),
+        )
         folder.write_summary(summary)
         _write_report(folder.path, say)
         trackers.finish(folder.path, "interrupted" if outcome.interrupted else "complete")

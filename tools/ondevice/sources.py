@@ -146,7 +146,8 @@ def _check_settings(settings: ModelSettings, manifest: dict[str, Any], path: Pat
     rounds = manifest.get("round", {})
     for key, name in (("compress", "codec"), ("compress_ratio", "ratio"), ("proximal", "proximal")):
         compiled[key] = rounds.get(name, getattr(ModelSettings(), key))
-    for key in ("weight_decay", "clip_norm", "clip_value"):
+    private = ("dp_clip_norm", "dp_noise_multiplier")
+    for key in ("weight_decay", "clip_norm", "clip_value", *private):
         compiled[key] = optimizer.get(key, getattr(ModelSettings(), key))
     for key, found in compiled.items():
         asked = getattr(settings, key)

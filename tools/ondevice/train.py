@@ -31,8 +31,9 @@ from ondevice.events import (
 )
 from ondevice.link.device import PAINT_A, PAINT_B
 from ondevice.link.messages import Counters, Failure, MemoryUsage
+from ondevice.noise_key import renew_noise_key
 from ondevice.outcome import Recorded, TrainingOutcome
-from ondevice.position import new_run_id, order_array, run_name, updates_due
+from ondevice.position import Course, new_run_id, poisson_course, run_name, shuffled_course
 from ondevice.reconnect import Reconnector, Recovery
 from ondevice.rollback import (
     RATE_FACTOR,
@@ -89,8 +90,29 @@ def run_training(
     """
     check_firmware(device, manifest)
     check_dataset(data, manifest)
-    run = _Run(manifest, data, settings, on_event, should_stop, evaluate_each_epoch, recovery)
+    run_id = recorded.run if recorded is not None else new_run_id()
+    course = _course(manifest, len(data.x), settings, run_id)
+    if is_private(manifest):  # going back would show what the samples are like
+        settings = replace(settings, rollbacks=0)
+    run = _Run(
+        manifest, data, settings, run_id, course, on_event, should_stop, evaluate_each_epoch,
+        recovery,
+    )  # fmt: skip
     return run.until_its_end(device, recorded)
+
+
+def is_private(manifest: dict[str, Any]) -> bool:
+    """Returns whether a model is trained by DP-SGD."""
+    return manifest["optimizer"].get("dp_clip_norm") is not None
+
+
+def _course(manifest: dict[str, Any], samples: int, settings: TrainingSettings, run: int) -> Course:
+    total = settings.total_steps(samples)
+    accumulation = int(manifest["optimizer"].get("accumulation_steps", 1))
+    if is_private(manifest):
+        updates = -(-total // accumulation)
+        return poisson_course(samples, updates, accumulation, settings.seed, run)
+    return shuffled_course(samples, total, accumulation, settings.seed)
 
 
 class _Run:
@@ -101,6 +123,8 @@ class _Run:
         manifest: dict[str, Any],
         data: Dataset,
         settings: TrainingSettings,
+        run: int,
+        course: Course,
         on_event: OnEvent,
         should_stop: Callable[[], bool],
         evaluate_each_epoch: bool,
@@ -113,10 +137,9 @@ class _Run:
         self._class_names = data.class_names
         self._training = pack_samples(manifest, data.x, data.y)
         self._testing = pack_samples(manifest, data.x_test, data.y_test)
-        self._total = settings.total_steps(len(data.x))
-        self._order = order_array(len(data.x), self._total, settings.seed)
-        self._accumulation = int(manifest["optimizer"].get("accumulation_steps", 1))
-        self._schedule = settings.schedule(self._total, self._accumulation)
+        self._run, self._course, self._total = run, course, course.steps
+        self._accumulates = int(manifest["optimizer"].get("accumulation_steps", 1)) > 1
+        self._schedule = settings.schedule(course.updates)
         self._checkpoint_every = settings.checkpoint_every_steps or len(data.x)
         self._states = KeptStates()
         factor = settings.rollback_factor if settings.rollbacks else 0.0
@@ -124,7 +147,6 @@ class _Run:
         self._telemetry, self._telemetry_every = TelemetryReader(), telemetry_interval(self._total)
         self._reconnector = Reconnector(recovery, on_event, should_stop)
         self._memory = MemoryUsage(0, 0)
-        self._run = new_run_id()
         self._step, self._updates = 0, 0
         self._results = StepResults.empty(self._total)
         self._before: Evaluated | None = None
@@ -134,7 +156,7 @@ class _Run:
         self._device = device
         todo: Callable[[], None] = self._begin
         if recorded is not None:
-            self._run, self._step, self._before = recorded.run, recorded.step, recorded.before
+            self._step, self._before = recorded.step, recorded.before
             self._results, self._states.last = recorded.results, recorded.state
             self._rate_scale, self._rollbacks = recorded.rate_scale, recorded.rollbacks
             self._states.start_loss = self._before.loss if self._before is not None else math.inf
@@ -190,12 +212,12 @@ class _Run:
         for step in range(previous + 1, counters.trained + 1):
             self._results.put(step, float("nan"), False, None)
             epoch = (step - 1) // self._samples + 1
-            self._on_event(StepUnseen(step, epoch, int(self._order[step - 1])))
+            self._on_event(StepUnseen(step, epoch, int(self._course.order[step - 1])))
 
     def _upload(self, state: ParametersRead) -> Counters:
         counters = state.counters
         if counters is None:
-            updates = updates_due(state.step, self._total, self._accumulation)
+            updates = self._course.updates_due(state.step)
             counters = Counters(state.step, 0, 0, 0.0, 0, 0, self._run, updates)
         self._device.write_parameters(state.parameters, state.scales or None)
         self._device.set_counters(counters)
@@ -206,6 +228,7 @@ class _Run:
         rate = self._settings.learning_rate * self._rate_scale
         self._schedule = replace(self._schedule, learning_rate=rate)
         self._device.set_schedule(self._schedule, counters.updates)
+        renew_noise_key(self._device, self._manifest)
         self._paint(PAINT_A)
         self._telemetry.restart(self._device)
         if counters.trained < self._step:
@@ -220,7 +243,7 @@ class _Run:
 
     def _train(self) -> None:
         while True:
-            if self._updates < updates_due(self._step, self._total, self._accumulation):
+            while self._updates < self._course.updates_due(self._step):
                 with self._numeric_failure_is_divergence():
                     self._device.apply()
                 self._updates += 1
@@ -239,7 +262,7 @@ class _Run:
                 self._paint(PAINT_B)  # finds the bytes whose value was PAINT_A itself
 
     def _train_one(self) -> None:
-        chosen = int(self._order[self._step])
+        chosen = int(self._course.order[self._step])
         sample, label = self._training[chosen]
         rate = learning_rate_at(self._schedule, self._updates)
         self._device.write_input(sample)
@@ -247,7 +270,7 @@ class _Run:
         with self._numeric_failure_is_divergence():
             result = self._device.train()
         self._step += 1
-        self._updates += self._accumulation == 1
+        self._updates += not self._accumulates
         count = result.count if counter_unit(self._device.info) else None
         self._results.put(self._step, result.loss, result.correct, count)
         epoch = (self._step - 1) // self._samples + 1

@@ -58,6 +58,9 @@ class TrainingDevice(Protocol):
     def write_parameters(self, parameters: Sequence[bytes], scales: bytes | None = None) -> None:
         """Replace all parameters, and the gradient scales where given; ends the device's run."""
 
+    def write_noise_key(self, index: int, key: bytes) -> None:
+        """Give a model with noise (DP-SGD) the key of it."""
+
     def counters(self) -> Counters:
         """The run, its position, and sums since `reset_counters`."""
 

@@ -30,10 +30,11 @@ STATE_FRACTION = {"int16": 16, "int32": 256}  # Units of momentum and sums in on
 def parameter_update(k: KernelBuilder, step: Step, program: Program) -> Update:
     """Declares the step's outputs and returns the statements for one accumulated gradient.
 
-    The attribute `update` is "accumulate" (output: sum), "store" (output: the gradient) or the name of the optimiser (outputs:
-    parameter and its state); without it the gradient itself is written, as Relax's VM needs it. The
-    accumulator holds int32 or float32 units of the step's first input, the output gradient, or of
-    its product with the second for the weight of a convolution.
+    The attribute `update` is "accumulate" (output: sum), "store" (output: the real gradient) or the
+    name of the optimiser (outputs: parameter and its state); without it the gradient itself is
+    written, as Relax's VM needs it. The accumulator holds int32 or float32 units of the step's
+    first input, the output gradient, or of its product with the second for the weight of a
+    convolution.
     """
     kind = step.attributes.get("update")
     target = program.tensor(step.outputs[0])

@@ -32,6 +32,7 @@ from ondevice.link.device import PAINT_A, Device
 from ondevice.link.flash_checkpoint import FlashCheckpoint, Which
 from ondevice.link.messages import DeviceInfo, MemoryUsage
 from ondevice.live.predictor import probabilities
+from ondevice.noise_key import renew_noise_key
 from ondevice.session import Session, train_in
 from ondevice.sources import load_sources
 from ondevice.telemetry import TelemetryReader
@@ -117,6 +118,7 @@ class Board:
                 f"allowed are multiples of {every}"
             )
         device, results, applied = self._device, [], 0
+        renew_noise_key(device, self._manifest)
         for done, (sample, label) in enumerate(samples, start=1):
             device.write_input(sample)
             device.write_label(label)

@@ -23,6 +23,8 @@ class CompileSettings(TypedDict, total=False):
     clip_norm: float
     clip_value: float
     accumulation_steps: int
+    dp_clip_norm: float
+    dp_noise_multiplier: float
     compress: str
     compress_ratio: float
     proximal: bool

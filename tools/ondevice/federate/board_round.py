@@ -6,6 +6,7 @@ from typing import Any
 from ondevice.federate.delta import encode_dense
 from ondevice.federate.weights import weight_formats
 from ondevice.link.device import Device
+from ondevice.noise_key import renew_noise_key
 
 
 class BoardRound:
@@ -20,6 +21,7 @@ class BoardRound:
 
     def __init__(self, device: Device, manifest: Mapping[str, Any]) -> None:
         self._device = device
+        self._manifest = manifest
         self._formats = weight_formats(manifest)
         self._compresses = manifest["round"]["codec"] != "none"
         self._before: Sequence[bytes] = ()
@@ -41,6 +43,7 @@ class BoardRound:
         """
         indexed = [(f.index, content) for f, content in zip(self._formats, weights, strict=True)]
         self._device.rounds.begin(indexed, taken, again)
+        renew_noise_key(self._device, self._manifest)
         self._before = weights
 
     def end(self) -> bytes:

@@ -36,6 +36,7 @@ from ondevice.link.messages import (
     FAILURE_TEXT,
     FAULT,
     NAK,
+    NO_NOISE_KEY,
     READY,
     REPLY,
     DeviceInfo,
@@ -388,4 +389,9 @@ def _device_error(reply: Frame) -> DeviceError:
     name = Request(kind).name if kind in list(Request) else f"request {kind}"
     text = FAILURE_TEXT[Failure(code)] if code in list(Failure) else f"unknown failure {code}"
     shown = f" (status {detail})" if code == Failure.MODEL else ""
+    if code == Failure.MODEL and detail == NO_NOISE_KEY:
+        shown = (
+            ": its updates need noise, and it has no fresh key for that since it was started or "
+            "its parameters were replaced; write one (ondevice.noise_key.renew_noise_key)"
+        )
     return DeviceError(f"the board refused {name}: {text}{shown}", code, detail)

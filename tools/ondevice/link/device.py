@@ -207,11 +207,12 @@ class Device:
     def read_parameters(self) -> list[bytes]:
         """Read all parameters and optimiser state, in the manifest's order.
 
-        Optimiser state that the board keeps to itself is zeros: what a restart of it begins with.
+        What the board keeps to itself is zeros: optimiser state, which a restart begins with, and
+        the key of noise, without which it trains no further.
         """
         return [
             bytes(tensor.bytes)
-            if tensor.private and not self._info.allow_export
+            if tensor.secret or (tensor.private and not self._info.allow_export)
             else self._read(Region.PARAMETER, index, tensor.bytes)
             for index, tensor in enumerate(self.parameters())
         ]
@@ -246,6 +247,15 @@ class Device:
         if scales is not None:
             self._write(Region.SCALES, 0, scales)
         self._channel.request(Request.PARAMETERS_COMMIT, crc.to_bytes(4, "little"), computes=True)
+
+    def write_noise_key(self, index: int, key: bytes) -> None:
+        """Give a model with noise the key of it, at any time; see `ondevice.noise_key`.
+
+        Args:
+            index: Of the parameter that holds it.
+            key: 32 random bytes that were never used before.
+        """
+        self._write(Region.PARAMETER, index, key)
 
     def read_scales(self) -> bytes:
         """Read the gradient scales: 20 bytes each (``od_grad_scale_t``); empty for float32."""

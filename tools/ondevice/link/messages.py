@@ -59,6 +59,9 @@ class NakReason(IntEnum):
     AUTHENTICATION = 5
 
 
+NO_NOISE_KEY = -5  # OD_ERROR_NOISE_KEY, the detail of a Failure.MODEL
+
+
 class Failure(IntEnum):
     """Why a request was refused or failed."""
 
@@ -123,6 +126,7 @@ class ParameterKind(IntEnum):
     OPTIMIZER_STATE = 1
     ACCUMULATED_GRADIENT = 2
     UPDATE_COUNT = 3
+    NOISE_KEY = 4
 
 
 class CounterKind(IntEnum):
@@ -270,6 +274,11 @@ class TensorInfo:
     def private(self) -> bool:
         """Whether it is made of samples, so that a board may refuse to give it."""
         return self.kind in (ParameterKind.OPTIMIZER_STATE, ParameterKind.ACCUMULATED_GRADIENT)
+
+    @property
+    def secret(self) -> bool:
+        """Whether no board ever gives it."""
+        return self.kind == ParameterKind.NOISE_KEY
 
 
 # Flags of DEVICE_INFO.

@@ -18,6 +18,7 @@ from ondevice.errors import UserError
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt
 from ondevice.json_lines import JsonLines
 from ondevice.options import INPUT, with_settings
+from ondevice.privacy.budget_command import budget
 from ondevice.settings import load_settings
 from ondevice.terminal import progress_bar, text_console
 
@@ -43,6 +44,9 @@ app = typer.Typer(
 @app.callback()
 def privacy_group() -> None:
     """What a device's update gives away of the samples it learnt from."""
+
+
+app.command()(budget)
 
 
 @app.command(

@@ -13,6 +13,7 @@ from ondevice.data import Dataset
 from ondevice.errors import UserError
 from ondevice.evaluation import pack_samples
 from ondevice.link.device import Device
+from ondevice.noise_key import renew_noise_key
 from ondevice.position import sample_order
 from ondevice.training_device import check_firmware, counter_unit
 
@@ -76,6 +77,7 @@ def measure(
         )
     device.reset_model()
     device.reset_counters()
+    renew_noise_key(device, manifest)
     samples = pack_samples(manifest, data.x, data.y)
     every = int(manifest["optimizer"].get("accumulation_steps", 1))
     wanted = -(-steps // every) * every
