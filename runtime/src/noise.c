@@ -103,10 +103,10 @@ int32_t od_noise(const uint32_t *key, uint32_t update, uint32_t tensor, uint32_t
     od_blake2s_begin(&state, OD_BLAKE2S_DIGEST_BYTES, NULL, 0);
     od_blake2s_add(&state, message, MESSAGE_BYTES);
     od_blake2s_end(&state, random);
-    int32_t sum = 0;
-    for (uint32_t i = 0; i < 4u; i++) {
-        static const int32_t weight[4] = {1, 16, 256, 4096};
-        sum += weight[i] * narrow(od_get_u64(random + 8u * i));
+    int32_t sum = 0; /* narrow(0) + 16 narrow(1) + 256 narrow(2) + 4096 narrow(3) */
+    for (const uint8_t *from = random + OD_BLAKE2S_DIGEST_BYTES; from != random;) {
+        from -= 8;
+        sum = 16 * sum + narrow(od_get_u64(from));
     }
     return sum;
 }

@@ -29,10 +29,7 @@ def budget(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Say what epsilon a DP-SGD run spends, or which noise an epsilon needs.
-
-    Example: ondevice privacy budget --samples 2000 --lot 32 --epochs 5 --target-epsilon 8
-    """
+    """Say what epsilon a DP-SGD run spends, or which noise an epsilon needs."""
     if (noise_multiplier is None) == (target_epsilon is None):
         raise typer.BadParameter("give --noise-multiplier or --target-epsilon, one of them")
     chosen = usual_delta(samples) if delta is None else delta

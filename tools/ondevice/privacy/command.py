@@ -46,7 +46,10 @@ def privacy_group() -> None:
     """What a device's update gives away of the samples it learnt from."""
 
 
-app.command()(budget)
+app.command(
+    epilog="Examples:\n\n  ondevice privacy budget --samples 2000 --lot 32 --noise-multiplier 1\n\n"
+    "  ondevice privacy budget --samples 2000 --lot 32 --epochs 5 --target-epsilon 8"
+)(budget)
 
 
 @app.command(
