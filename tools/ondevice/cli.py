@@ -20,7 +20,7 @@ from ondevice.dashboard.watch_command import watch
 from ondevice.display import format_bytes, format_evaluation
 from ondevice.doctor.command import doctor
 from ondevice.errors import UserError
-from ondevice.federate.command import app as federate_app
+from ondevice.federate.deployment_command import app as federate_app
 from ondevice.html_report.command import report
 from ondevice.info import describe, describe_port
 from ondevice.interrupt import EXIT_CODE, StopOnInterrupt

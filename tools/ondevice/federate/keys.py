@@ -111,13 +111,12 @@ def load_server_keys(folder: Path) -> ServerKeys:
         _check_file(folder / name, "server")
     _check_private(folder / SERVER_KEY_FILE)
     nodes = {
-        path.stem: path.read_bytes().strip() for path in sorted(folder.glob(f"{NODES_FOLDER}/*.pub"))
+        path.stem: path.read_bytes().strip()
+        for path in sorted(folder.glob(f"{NODES_FOLDER}/*.pub"))
     }
     if not nodes:
         raise UserError(f"{folder / NODES_FOLDER}: no public keys (*.pub) of nodes that may join")
-    return ServerKeys(
-        folder / CA_FILE, folder / CERTIFICATE_FILE, folder / SERVER_KEY_FILE, nodes
-    )
+    return ServerKeys(folder / CA_FILE, folder / CERTIFICATE_FILE, folder / SERVER_KEY_FILE, nodes)
 
 
 def load_node_keys(folder: Path) -> NodeKeys:

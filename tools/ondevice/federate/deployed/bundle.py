@@ -1,4 +1,4 @@
-"""The bundle (FAB) that Flower wants of every run; what is run is installed on both sides already."""
+"""The bundle (FAB) that Flower wants of every run; what is run is installed already."""
 
 _PROJECT = """\
 [build-system]

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.supercore.control import ControlHttpClient
@@ -55,8 +56,6 @@ class SuperLink:
         Raises:
             UserError: One is no key of a NIST curve, or is there twice.
         """
-        import httpx
-
         with self._control() as client:
             for name, line in public_keys.items():
                 request = RegisterNodeRequest(public_key=public_key_bytes(name, line), name=name)
@@ -85,7 +84,7 @@ class _Secret:
     def __init__(self, secret: str) -> None:
         self._secret = secret
 
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall):  # type: ignore[no-untyped-def] # noqa: ANN201
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         context.request.headers[SECRET_HEADER] = self._secret
         return call_next(context)
 

@@ -1,13 +1,13 @@
 """A run's parts in this process: what Flower would start a process of unknown code for.
 
-SuperLink and SuperNode hold tasks, which `flower-superexec` claims and runs as processes that unpack
-the app of the run. Here the claimant is this process, and the app is what is installed: no node ever
-runs code that it was sent, and nothing is started for a message.
+SuperLink and SuperNode hold tasks, which `flower-superexec` claims and runs as processes that
+unpack the app of the run. Here the claimant is this process, and the app is what is installed: no
+node ever runs code that it was sent, and nothing is started for a message.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -32,8 +32,8 @@ from flwr.supercore.interceptors import (
 from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 from flwr.superlink.grid import HttpGrid
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from ondevice.errors import UserError
 from ondevice.federate.deployed.child_process import Child
@@ -55,6 +55,19 @@ class RuntimeAddress:
 
     address: str
     secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a message.
+
+    Attributes:
+        kind: Of the message: query, train or evaluate.
+        failure: Why it failed; "": it did not.
+    """
+
+    kind: str
+    failure: str
 
 
 def wait_until_ready(runtime: RuntimeAddress, child: Child, name: str) -> None:
@@ -87,6 +100,7 @@ def serve_run(runtime: RuntimeAddress, serve: Callable[[Grid], None]) -> None:
         token = _claim(runtime, TaskType.SERVER_APP)
         time.sleep(0.0 if token else POLL_S)
     grid = HttpGrid(runtime.address, insecure=True, token=token)
+    grid._retry_invoker.max_time = RETRY_S
     client = grid._runtime_client
     with _heartbeats(client):
         found = client.PullTaskInput(PullTaskInputRequest())
@@ -105,7 +119,7 @@ def serve_run(runtime: RuntimeAddress, serve: Callable[[Grid], None]) -> None:
             grid.close()
 
 
-def answer_message(runtime: RuntimeAddress, app: ClientApp) -> str | None:
+def answer_message(runtime: RuntimeAddress, app: ClientApp) -> Answer | None:
     """Runs the node's part of one message, if there is one.
 
     Args:
@@ -113,7 +127,7 @@ def answer_message(runtime: RuntimeAddress, app: ClientApp) -> str | None:
         app: What is run, whatever the run's own app is.
 
     Returns:
-        Why it failed; "": it did not. None: there was no message.
+        What became of it; None: there was no message.
     """
     token = _claim(runtime, TaskType.CLIENT_APP)
     if token is None:
@@ -131,15 +145,13 @@ def answer_message(runtime: RuntimeAddress, app: ClientApp) -> str | None:
                 reply = Message(reason, reply_to=message)
             push_message(client, reply, context)
             _finish(client, SubStatus.FAILED if details else SubStatus.COMPLETED, details)
-            return details
+            return Answer(message.metadata.message_type, details)
     finally:
         client.close()
 
 
 def _claim(runtime: RuntimeAddress, kind: TaskType) -> str | None:
-    secret = SuperExecAuthHttpInterceptor(
-        master_secret=runtime.secret, protected_methods=_ACQUIRE
-    )
+    secret = SuperExecAuthHttpInterceptor(master_secret=runtime.secret, protected_methods=_ACQUIRE)
     client = _client(runtime, secret)
     try:
         answer = client.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
@@ -173,7 +185,5 @@ def _heartbeats(client: RuntimeHttpClient) -> Iterator[None]:
 
 
 def _finish(client: RuntimeHttpClient, status: str, details: str) -> None:
-    try:
+    with suppress(httpx.HTTPError):  # the child has ended; what was learnt is saved here
         client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
-    except httpx.HTTPError:
-        pass  # the child has ended; what was learnt is saved here
