@@ -1,5 +1,6 @@
 """Flower and Ray are an extra; this is asked before any module that imports them."""
 
+import logging
 import os
 from importlib.util import find_spec
 
@@ -7,6 +8,11 @@ from ondevice.errors import UserError
 
 PRIVATE = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 """Environment in which neither phones home."""
+
+
+def quiet_flower() -> None:
+    """Keeps Flower's own log lines off the terminal of a process: what failed is told by us."""
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
 
 
 def use_flower() -> None:

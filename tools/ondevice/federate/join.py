@@ -14,7 +14,7 @@ from ondevice.connection import Connection
 from ondevice.data import check_dataset
 from ondevice.errors import UserError
 from ondevice.evaluation import pack_samples
-from ondevice.federate.flower import use_flower
+from ondevice.federate.flower import quiet_flower, use_flower
 from ondevice.federate.keys import NodeKeys
 from ondevice.federate.participant import Packed, Participant
 from ondevice.federate.run import SIMD, federated_config
@@ -134,6 +134,7 @@ def join_federation(
         UserError: It is not the server of these keys, or it refuses the node's.
     """
     use_flower()
+    quiet_flower()
     from ondevice.federate.client_app import make_client_app
     from ondevice.federate.deployed.supernode import open_supernode
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ondevice.config import Config
 from ondevice.data import check_dataset
 from ondevice.errors import UserError
-from ondevice.federate.flower import use_flower
+from ondevice.federate.flower import quiet_flower, use_flower
 from ondevice.federate.keys import ServerKeys
 from ondevice.federate.run import (
     SIMD,
@@ -58,6 +58,7 @@ def serve_federation(
             folder keeps the last round.
     """
     use_flower()
+    quiet_flower()
     import httpx
 
     from ondevice.federate.deployed.superlink import open_superlink

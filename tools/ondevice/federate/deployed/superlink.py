@@ -86,7 +86,7 @@ class _Secret:
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         context.request.headers[SECRET_HEADER] = self._secret
-        return call_next(context)
+        return call_next(context)  # type: ignore[no-any-return]
 
 
 @contextmanager
