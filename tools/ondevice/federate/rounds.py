@@ -85,6 +85,7 @@ def run_rounds(
     Raises:
         UserError: Too few clients answered, `TRIES` times.
     """
+    federation.roster.refresh(federation.grid, federation.settings)
     restore_strategy(federation.strategy, state.strategy)
     if state.round == 0:
         _evaluate(federation, state)
