@@ -53,7 +53,15 @@ def test_rows_have_names_of_their_own_and_cover_schemes_sweeps_and_codecs(tmp_pa
     rows = all_scenarios(find_arrangement(file), (2,), tmp_path)
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
-    assert {"float32", "int8", "int8-last", "int8-sparse", "int8-batch2", "topk0.01"} < set(names)
+    assert {
+        "float32",
+        "int8",
+        "int8-last",
+        "int8-sparse",
+        "int8-batch2",
+        "topk0.01",
+        "dp0.1",
+    } < set(names)
     assert len({row.name for row in quick_scenarios()}) == len(quick_scenarios())
 
 

@@ -22,6 +22,8 @@ VARIANCES = (1e-4, 1e-3, 1e-2, 1e-1)
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99)
 HARD_SPARSITY = 0.7  # from here on, where L2 alone fails, the other attack is tried, too
 NOISE_MULTIPLIERS = (0.001, 0.01, 0.1, 1.0)  # of DP-SGD, relative to its clip norm
+CLIP_NORM = 1.0
+PRIVATE_LOT = 2
 SPARSE_SHARE = 0.25
 ALL_ATTACKS: tuple[AttackName, ...] = ("dlg", "idlg", "cosine")
 TWO_ATTACKS: tuple[AttackName, ...] = ("idlg", "cosine")
@@ -120,7 +122,7 @@ def all_scenarios(
             Scenario("int8-sparse", "int8, sparse", "device", {**INT8, "scheme": f"sparse:{file}"})
         )
     rows += _batches(batches)
-    rows += compressed_scenarios()
+    rows += [*compressed_scenarios(), *private_scenarios()]
     return rows + _noise(VARIANCES, ("gaussian", "laplace")) + _pruning(SPARSITIES)
 
 
@@ -152,30 +154,27 @@ def _batches(batches: Sequence[int]) -> Iterator[Scenario]:
 
 
 def compressed_scenarios() -> Iterator[Scenario]:
-    """Rows of what the device compresses itself, where this version can."""
-    known = {item.name for item in fields(ModelSettings)}
-    if "compress" in known:
-        for ratio in (0.1, 0.01):
-            options = {**INT8, "compress": "topk", "compress_ratio": ratio}
-            row = Scenario(
-                f"topk{ratio:g}", f"int8, top-k {100 * ratio:g} %", "compression", options
-            )
-            yield row
-            yield replace(
-                row, name=f"{row.name}-sent", title=f"{row.title}, sent only", sent_only=True
-            )
-        for codec in ("ternary", "sign", "int8"):
-            options = {**INT8, "compress": codec}
-            yield Scenario(f"coded-{codec}", f"int8, {codec} coded", "compression", options)
-    if "dp_clip_norm" in known:
-        for multiplier in NOISE_MULTIPLIERS:
-            dp = {"dp_clip_norm": 1.0, "dp_noise_multiplier": multiplier}
-            yield Scenario(
-                f"dp{multiplier:g}",
-                f"int8, DP-SGD, noise {multiplier:g} x clip 1",
-                "dp",
-                {**INT8, **dp},
-            )
+    """Rows of what the device compresses itself."""
+    for ratio in (0.1, 0.01):
+        options = {**INT8, "compress": "topk", "compress_ratio": ratio}
+        row = Scenario(f"topk{ratio:g}", f"int8, top-k {100 * ratio:g} %", "compression", options)
+        yield row
+        yield replace(row, name=f"{row.name}-sent", title=f"{row.title}, sent only", sent_only=True)
+    for codec in ("ternary", "sign", "int8"):
+        options = {**INT8, "compress": codec}
+        yield Scenario(f"coded-{codec}", f"int8, {codec} coded", "compression", options)
+
+
+def private_scenarios() -> Iterator[Scenario]:
+    """Rows of DP-SGD on the device, with the least lot that it takes."""
+    for multiplier in NOISE_MULTIPLIERS:
+        yield Scenario(
+            f"dp{multiplier:g}",
+            f"int8, DP-SGD, batch {PRIVATE_LOT}, noise {multiplier:g} x clip",
+            "dp",
+            {**INT8, "dp_clip_norm": CLIP_NORM, "dp_noise_multiplier": multiplier},
+            batch=PRIVATE_LOT,
+        )
 
 
 def _noise(
