@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
+from ondevice.errors import UserError
 from ondevice.privacy.attack import AttackName, Problem, Reconstruction, attack_of, targets
 from ondevice.privacy.audit import common_labels, private_samples
 from ondevice.privacy.defences import Defence
@@ -139,6 +140,14 @@ def test_a_smoothed_label_is_what_pytorch_smooths_it_to(
     found = -(targets(problem, label) * logits.log_softmax(-1)).sum()
     expected = nn.functional.cross_entropy(logits, torch.from_numpy(label), label_smoothing=0.2)
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_an_update_of_a_layer_that_the_module_does_not_have_is_refused(
+    attacked: tuple[AttackedModule, Update],
+) -> None:
+    added = {"lite0.weight": np.zeros((2, 1, 1, 3))}
+    with pytest.raises(UserError, match="lite0.weight"):
+        attacked[0].target(make_update(added, added))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12))

@@ -66,15 +66,16 @@ def run_audit(
             on_start(scenario)
             try:
                 updates = _updates(boards, scenario, x, y, settings.seed)
+                for attack in settings.attacks or scenario.attacks:
+                    if stopped := should_stop():
+                        break
+                    row = _attack_row(
+                        subject, module, scenario, attack, updates, x, y, judge, settings
+                    )
+                    rows.append(row)
+                    on_row(row)
             except UserError as error:
                 left_out.append((scenario.title, str(error)))
-                continue
-            for attack in settings.attacks or scenario.attacks:
-                if stopped := should_stop():
-                    break
-                row = _attack_row(subject, module, scenario, attack, updates, x, y, judge, settings)
-                rows.append(row)
-                on_row(row)
     if not rows and left_out:
         raise UserError(f"no row of the audit could be measured: {left_out[0][1]}")
     return Audit(

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.func import functional_call, vmap
 
+from ondevice.errors import UserError
 from ondevice.privacy.arrangement import Arrangement, find_arrangement
 from ondevice.privacy.update import Update
 from ondevice_compiler.load.torch_model import read_exported
@@ -118,6 +119,9 @@ class AttackedModule:
         Args:
             update: Of a device.
             sent_only: Elements that compression left out say nothing; else they say 0.
+
+        Raises:
+            UserError: Something was trained that the module does not have.
         """
         flat, weights, known = (
             self._flat(update, values)
@@ -152,6 +156,11 @@ class AttackedModule:
         """Trained numbers among all of the normal form, and which of them are there."""
         values, there = np.zeros(self.arrangement.size), np.zeros(self.arrangement.size, np.bool_)
         for name, part, array in zip(update.names, update.parts, arrays, strict=True):
+            if name not in self.arrangement.shapes:
+                raise UserError(
+                    f"the scheme trains {name}, which the module does not have; an audit takes "
+                    "schemes that add no layers"
+                )
             shape = self.arrangement.shapes[name]
             start = self.arrangement.starts[name]
             where = np.arange(start, start + int(np.prod(shape))).reshape(shape)
