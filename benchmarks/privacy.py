@@ -46,7 +46,7 @@ SUBJECTS: dict[SubjectName, tuple[str, tuple[Group, ...]]] = {
     ),
     "watch": (
         "the demo's pretrained network, windows of 6 axes x 100 samples",
-        ("device", "compression"),
+        ("device",),
     ),
 }
 SHOWN = (  # rows of the pictures

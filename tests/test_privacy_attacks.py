@@ -146,7 +146,7 @@ def test_an_update_of_a_layer_that_the_module_does_not_have_is_refused(
     attacked: tuple[AttackedModule, Update],
 ) -> None:
     added = {"lite0.weight": np.zeros((2, 1, 1, 3))}
-    with pytest.raises(UserError, match="lite0.weight"):
+    with pytest.raises(UserError, match=r"lite0\.weight"):
         attacked[0].target(make_update(added, added))
 
 
