@@ -19,7 +19,7 @@ C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) \
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
-.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer privacy networks kernels kernels-check boards boards-check docs tune search lock clean tools test-tools fuzz-tools
+.PHONY: help train test coverage power-cuts soak fleet fuzz analyse lint format results ladder transfer privacy federated networks kernels kernels-check boards boards-check docs tune search lock clean tools test-tools fuzz-tools
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -44,6 +44,9 @@ soak: $(TEST_STAMP)  ## train over a line that spoils 1 % of a million frames; A
 
 fleet: $(TEST_STAMP)  ## eight simulated boards at once from one host process
 	$(BIN)/python benchmarks/fleet.py $(ARGS)
+
+federated: $(TEST_STAMP)  ## federate the demo's wearers (half an hour), write docs/federated-results.md
+	$(BIN)/python benchmarks/federated.py $(ARGS)
 
 fuzz: $(TEST_STAMP) | fuzz-tools  ## fuzz the link, checkpoints and the host's parsers; ARGS=--short: as CI does
 	$(BIN)/python benchmarks/fuzz.py $(ARGS)
