@@ -66,8 +66,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "people").mkdir()
     for index in range(CLIENTS):
         x, y = network.samples(20 + index, seed=index), np.asarray(labels(20 + index))
-        held = {"x_test": x[:5], "y_test": y[:5]}
-        np.savez(folder / "people" / f"person-{index}.npz", x=x, y=y, **held)
+        place = folder / "people" / f"person-{index}.npz"
+        np.savez(place, x=x, y=y, x_test=x[:5], y_test=y[:5])
     return folder
 
 
