@@ -12,10 +12,37 @@ from dataclasses import replace
 
 import atheris
 
-with atheris.instrument_imports(include=["ondevice.link", "ondevice.fault"]):
+with atheris.instrument_imports(include=["ondevice.link", "ondevice.fault", "ondevice.federate"]):
     from ondevice import fault
-    from ondevice.errors import DeviceError, LinkError
+    from ondevice.errors import DeviceError, LinkError, UserError
+    from ondevice.federate import delta, weights
     from ondevice.link import authentication, channel, flash_checkpoint, framing, messages
+
+MANIFEST = {
+    "parameters": [
+        {
+            "index": i,
+            "name": str(i),
+            "kind": "parameter",
+            "shape": shape,
+            "dtype": dtype,
+            "scale": s,
+        }
+        for i, (shape, dtype, s) in enumerate(
+            (([3, 2], "int16", [0.5] * 3), ([3], "int32", [0.25] * 3), ([7], "float32", None))
+        )
+    ]
+}
+
+
+def decode_update(message: bytes) -> None:
+    """An update that a board sends has the model's shapes, or is refused."""
+    try:
+        found = delta.decode_delta(MANIFEST, message)
+    except UserError:
+        return
+    assert [a.shape for a in found] == [f.shape for f in weights.weight_formats(MANIFEST)]
+
 
 SESSION = 0x01020304
 NONCE = bytes(16)
@@ -28,6 +55,7 @@ DECODERS: tuple[Callable[[bytes], object], ...] = (
     messages.decode_tensor,
     messages.decode_error,
     flash_checkpoint.decode_checkpoint,
+    decode_update,
     lambda payload: fault.describe_fault(found) if (found := fault.decode_fault(payload)) else "",
 )
 INFO = messages._INFO.pack(4, bytes(16), 1, 1, 1024, *[2048] * 13) + b"\x01m\x01b"
