@@ -153,7 +153,8 @@ def draw(name: SubjectName, audit: Audit) -> None:
     shown = [best[row] for row in SHOWN if row in best]
     IMAGES.mkdir(parents=True, exist_ok=True)
     picture = side_by_side(audit, shown)
-    write_bytes_atomically(IMAGES / f"privacy-{name}.png", picture.png(70))
+    dots = 45 if audit.private.ndim < 4 else 70  # series are drawn twice as wide
+    write_bytes_atomically(IMAGES / f"privacy-{name}.png", picture.png(dots))
     curves = sweep_curves(audit)
     if curves is not None:
         write_bytes_atomically(IMAGES / f"privacy-{name}-sweeps.png", curves.png(80))
