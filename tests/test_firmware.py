@@ -8,7 +8,9 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -290,6 +292,29 @@ def test_c_that_does_not_compile_is_one_line_with_its_place(tmp_path: Path) -> N
     with pytest.raises(BuildError, match=r"model\.c.*undeclared_thing") as caught:
         build_firmware(write_model(tmp_path / "m", text), load_board("host"), tmp_path / "b")
     assert "\n" not in str(caught.value)
+
+
+def test_builds_in_one_folder_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = [], []
+
+    def platformio(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        running.append(command)
+        most.append(len(running))
+        time.sleep(0.2)  # as long as another thread would need to begin
+        running.pop()
+        return subprocess.CompletedProcess(command, 1, "an error", "")
+
+    def build() -> None:
+        with pytest.raises(BuildError):
+            build_firmware(tmp_path, load_board("host"), tmp_path)
+
+    monkeypatch.setattr("ondevice.build.subprocess.run", platformio)
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(build) for _ in range(3)]:
+            done.result(30)
+    assert most == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("name", "package"), [("qemu_f405", "gcc-arm-none-eabi"), ("host", "gcc")])

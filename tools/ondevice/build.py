@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -87,6 +88,14 @@ def build_firmware(
     """
     require_tool("gcc" if board.run == "host" else "arm-none-eabi-gcc")
     build_dir.mkdir(parents=True, exist_ok=True)
+    with (build_dir / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Boards that are started at once share the folder.
+        return _build_alone(model_dir, board, build_dir, key, allow_export)
+
+
+def _build_alone(
+    model_dir: Path, board: Board, build_dir: Path, key: bytes | None, allow_export: bool | None
+) -> Firmware:
     root = project_root()
     environment = {
         **os.environ,
