@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 
     from ondevice.federate.deployed.supernode import SuperNode
 
+MEMORY_FILE = "memory.json"
 POLL_S = 0.2
 AGAIN_S = 2.0
-REFUSED = "Failed to initialize the connection"  # Flower's words where the server refuses a key
+NOT_CONNECTED = "Failed to initialize the connection"  # Flower's words, a line above the reason
+CONNECTED = "SuperNode ID"  # its words where the server has let the node in
+STILL_THERE_S = 90.0  # The server misses a node that was killed after 60 s (two heartbeats).
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Node:
         name: Unique in the federation, and the same after a restart.
         manifest: Of the model on the board.
         samples, held_out: Packed.
-        folder: Holds memory.json, and a simulated board's flash.bin.
+        folder: Holds `MEMORY_FILE`, and a simulated board's flash.bin.
         open_device: Opens the port, or starts the simulated board with what it had in flash.
     """
 
@@ -70,7 +74,7 @@ class Node:
                 self.manifest,
                 self.samples,
                 self.held_out,
-                self.folder / "memory.json",
+                self.folder / MEMORY_FILE,
             )
 
 
@@ -124,6 +128,9 @@ def join_federation(
 ) -> None:
     """Answers a server's messages until interrupted; waits for a server that is away.
 
+    A server refuses a node that it believes to be connected still, in the same words as a key that
+    it does not know. So a node that has been let in before is patient.
+
     Args:
         node: From `prepare_node`.
         server: HOST:PORT.
@@ -143,18 +150,41 @@ def join_federation(
 
     app = make_client_app(open_participant)
     address = parse_address(server)
+    let_in, refused_since_s = (node.folder / MEMORY_FILE).exists(), None
     while True:
         wait_for_server(address, keys, say)
         with open_supernode(server, keys) as supernode:
-            say(f"{node.name}: connected to {server}")
+            if refused_since_s is None:
+                say(f"{node.name}: joining {server}")
             _answer_until_it_ends(supernode, app, node.name, say)
-            if REFUSED in supernode.child.log():
-                raise UserError(
-                    f"{server} refuses {node.name}: {supernode.child.last_lines(2)}; its public "
-                    "key must be in the server's folder nodes/, and no other node may use it"
-                )
-        say(f"{node.name}: the connection has ended, trying again")
+            log = supernode.child.log()
+        refused = refusal(log)
+        if CONNECTED in log:
+            let_in, refused_since_s = True, None
+        if not refused:
+            say(f"{node.name}: the connection has ended, trying again")
+        elif let_in and refused_since_s is None:
+            say(f"{node.name}: the server has not missed it yet, trying again for a while")
+            refused_since_s = time.monotonic()
+        elif refused_since_s is None or time.monotonic() - refused_since_s > STILL_THERE_S:
+            raise UserError(
+                f"{server} refuses {node.name}: {refused} Its public key must be in the server's "
+                "folder nodes/, and no other node may use it; after a node was killed, its key is "
+                "free again in a minute"
+            )
         time.sleep(AGAIN_S)
+
+
+def refusal(log: str) -> str:
+    """Why a server that answered did not let the node in, of a SuperNode's log; "": it did not say.
+
+    A server that ends while the node connects has refused nothing.
+    """
+    lines = [line.strip() for line in log.splitlines()]
+    for line, reason in pairwise(lines):
+        if NOT_CONNECTED in line and reason.startswith(("[code:", "Client error")):
+            return reason
+    return ""
 
 
 def wait_for_server(
