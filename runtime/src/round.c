@@ -103,7 +103,7 @@ static void forget_velocity(const od_round_tensor_t *tensor) {
                           : tensor->dtype == OD_INT32 ? ((int32_t *)tensor->weights)[i] != 0
                                                       : ((float *)tensor->weights)[i] != 0.0f;
         if (sent) {
-            memset((uint8_t *)tensor->velocity + i * tensor->velocity_bytes, 0,
+            memset((uint8_t *)tensor->velocity + (size_t)i * tensor->velocity_bytes, 0,
                    tensor->velocity_bytes);
         }
     }
