@@ -16,12 +16,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+import onnx
 import pytest
-import torch
-from torch import nn
 
 from ondevice.boards import load_board
-from ondevice.config import Config, DataSettings, ModelSettings
+from ondevice.config import Config, ModelSettings
 from ondevice.errors import UserError
 from ondevice.federate.flower import quiet_flower, use_flower
 from ondevice.federate.keys import (
@@ -33,6 +32,7 @@ from ondevice.federate.keys import (
 from ondevice.federate.run import SIMD
 from ondevice.federate.server_address import server_answers
 from ondevice.federate.server_state import load_state
+from ondevice.input_settings import DataSettings
 from ondevice.sources import compiled_model, load_sources
 from ondevice.target import build_for
 from recording_proxy import RecordingProxy
@@ -90,7 +90,7 @@ def until(found: Callable[[], Any], what: str) -> Any:
 
 
 def overhear(superlink: SuperLink, keys: NodeKeys | None) -> tuple[bytes, bytes]:
-    """Two payloads go down and up by a wire that is tapped; what was seen on it, and the payloads."""
+    """Payloads go down and up by a wire that is tapped; what was seen on it, and the payloads."""
     down, up = secrets.token_bytes(64), secrets.token_bytes(64)
     app = ClientApp()
 
@@ -154,9 +154,12 @@ def test_a_node_refuses_a_server_whose_certificate_names_another_host(
 ) -> None:
     # The loopback interface has more addresses than the certificate names.
     ca = keys / "node-1" / "ca.pem"
-    with socket.create_server(("127.0.0.2", 0)) as other, open_superlink_at(other, link):
-        with pytest.raises(UserError, match="127.0.0.2"):
-            server_answers(("127.0.0.2", other.getsockname()[1]), ca)
+    with (
+        socket.create_server(("127.0.0.2", 0)) as other,
+        open_superlink_at(other, link),
+        pytest.raises(UserError, match=r"127\.0\.0\.2"),
+    ):
+        server_answers(("127.0.0.2", other.getsockname()[1]), ca)
 
 
 @contextmanager
@@ -266,15 +269,36 @@ def running(pid: int) -> bool:
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
 
 
+def save_network(path: Path, generator: np.random.Generator) -> None:
+    """6 features, 16 hidden units, 3 classes."""
+    weights = {
+        "w1": generator.normal(size=(16, 6)) / 2,
+        "b1": np.zeros(16),
+        "w2": generator.normal(size=(3, 16)) / 4,
+        "b2": np.zeros(3),
+    }
+    make = onnx.helper.make_node
+    graph = onnx.helper.make_graph(
+        [
+            make("Gemm", ["x", "w1", "b1"], ["h"], transB=1),
+            make("Relu", ["h"], ["a"]),
+            make("Gemm", ["a", "w2", "b2"], ["y"], transB=1),
+        ],
+        "tiny",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 6])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3])],
+        [onnx.numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny network, compiled and built for the host board; data of two nodes and the server."""
     folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
-    program = torch.export.export(network, (torch.zeros(1, 6),))
-    torch.export.save(program, folder / "net.pt2")
     generator = np.random.default_rng(0)
+    save_network(folder / "net.onnx", generator)
     centres = 2 * generator.normal(size=(3, 6))
     for name, shares in (
         ("alice", (0.9, 0.1, 0)),
@@ -285,7 +309,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x = (centres[y] + generator.normal(size=(60, 6))).astype(np.float32)
         np.savez(folder / name, x=x[:30], y=y[:30], x_test=x[30:], y_test=y[30:])
     config = Config(
-        model=ModelSettings(file=folder / "net.pt2"), data=DataSettings(file=folder / "pool.npz")
+        model=ModelSettings(file=folder / "net.onnx"), data=DataSettings(file=folder / "pool.npz")
     )
     compiled = compiled_model(config, load_sources(config), BUILD, simd=SIMD)
     build_for(compiled, load_board("host"), BUILD)
@@ -324,7 +348,8 @@ def test_a_node_killed_in_a_round_loses_none_and_comes_back(
         assert (whole["round"], whole["asked"], whole["answered"]) == (1, 2, 2)
 
         (supernode,) = bob.children()
-        bob.end()  # SIGKILL; the next round has begun already
+        os.kill(supernode, signal.SIGKILL)  # the next round has begun already
+        bob.end()
         until(lambda: not running(supernode), "the SuperNode ends with the one that started it")
         lost = server.wait_for(lambda e: e["event"] == "client_failed", "bob is missed")
         assert lost["client"] == "bob"

@@ -30,13 +30,17 @@ def exchange(
     Returns:
         The replies, in order of arrival.
     """
-    waiting = set(grid.push_messages(messages))
+    messages = list(messages)
+    nodes = [message.metadata.dst_node_id for message in messages]
+    waiting = dict(zip(grid.push_messages(messages), nodes, strict=True))
     deadline_s, pause_s = time.monotonic() + timeout_s, POLL_S
     replies: list[Message] = []
     while waiting:
         found = list(grid.pull_messages(waiting))
         for message in found:
-            waiting.discard(message.metadata.reply_to_message_id)
+            node = waiting.pop(message.metadata.reply_to_message_id)
+            # For a node that is gone Flower answers itself, from a node 1 that there is not.
+            message.metadata.__dict__["_src_node_id"] = node
             replies.append(message)
             on_reply(message)
         if not waiting or time.monotonic() > deadline_s:

@@ -6,8 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ondevice.compiled_model import ModelDirectory
 from ondevice.config import Config
-from ondevice.data import check_dataset
+from ondevice.data import Dataset, check_dataset
 from ondevice.errors import UserError
 from ondevice.federate.flower import quiet_flower, use_flower
 from ondevice.federate.keys import ServerKeys
@@ -20,7 +23,7 @@ from ondevice.federate.run import (
     federated_config,
 )
 from ondevice.run_folder import create_folder
-from ondevice.sources import compiled_model, load_sources
+from ondevice.sources import Sources, compiled_model, load_sources
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -65,10 +68,7 @@ def serve_federation(
     from ondevice.federate.deployed.tasks import serve_run
 
     config = federated_config(config)
-    sources = load_sources(config)
-    model = compiled_model(config, sources, build_root, simd=SIMD)
-    check_dataset(sources.data, model.manifest)
-    measured_on = sources.data if config.data.file is not None else None
+    model, measured_on = served_model(config, build_root)
     with evaluation_board(model, build_root) as connection, open_superlink(address, keys) as link:
         folder = resume
         if folder is None:
@@ -92,6 +92,23 @@ def serve_federation(
                 f"--resume {folder}"
             ) from error
         return FederatedResult(folder, server.finish())
+
+
+def served_model(config: Config, build_root: Path) -> tuple[ModelDirectory, Dataset | None]:
+    """The model that all nodes run, and the server's own data; None: it has none.
+
+    Raises:
+        UserError: One is missing or wrong, or they do not fit each other.
+    """
+    file = config.model.file
+    if config.data.file is None and file is not None and file.is_dir():
+        nothing = np.empty(0, np.float32)
+        without_data = Sources(file, Dataset(nothing, nothing, nothing, nothing), nothing, nothing)
+        return compiled_model(config, without_data, build_root), None
+    sources = load_sources(config)
+    model = compiled_model(config, sources, build_root, simd=SIMD)
+    check_dataset(sources.data, model.manifest)
+    return model, sources.data if config.data.file is not None else None
 
 
 def wait_for_nodes(grid: "Grid", nodes: int, timeout_s: float) -> None:

@@ -20,19 +20,18 @@ from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
 )
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from ondevice.errors import UserError
@@ -95,6 +94,8 @@ def serve_run(runtime: RuntimeAddress, serve: Callable[[Grid], None]) -> None:
     Raises:
         BaseException: Whatever `serve` raised.
     """
+    from flwr.superlink.grid import HttpGrid  # a second to import, and nodes need it not
+
     token = None
     while token is None:
         token = _claim(runtime, TaskType.SERVER_APP)
@@ -161,21 +162,25 @@ def _claim(runtime: RuntimeAddress, kind: TaskType) -> str | None:
 
 
 def _client(runtime: RuntimeAddress, interceptor: object) -> RuntimeHttpClient:
-    retry = make_simple_http_retry_invoker()
-    retry.max_time = RETRY_S
     return RuntimeHttpClient.from_server_address(
         server_address=runtime.address,
         insecure=True,
         root_certificates=None,
         interceptors=[RuntimeVersionHttpInterceptor(component_name="ondevice"), interceptor],
-        retry_invoker=retry,
     )
 
 
 @contextmanager
 def _heartbeats(client: RuntimeHttpClient) -> Iterator[None]:
     """Keeps a task; Flower gives up on one whose claimant falls silent."""
-    sender = HeartbeatSender(make_task_heartbeat_fn_http(client))
+
+    def beat() -> bool:
+        try:
+            return bool(client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success)
+        except httpx.HTTPError:
+            return False  # who works on the task finds out
+
+    sender = HeartbeatSender(beat)
     sender.start()
     try:
         yield
