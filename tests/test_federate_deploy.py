@@ -134,7 +134,10 @@ def test_an_eavesdropper_sees_all_of_what_goes_without_keys() -> None:
 
 
 def test_a_node_whose_key_the_server_does_not_know_is_refused(
-    link: SuperLink, keys: Path, strangers: Path, tmp_path: Path
+    link: SuperLink,
+    keys: Path,
+    strangers: Path,
+    tmp_path: Path,
 ) -> None:
     mixed = NodeKeys(keys / "node-1" / "ca.pem", strangers / "node-1" / "node-key")
     node = Node("mallory", {}, [], [], tmp_path, lambda: pytest.fail("the board is not asked"))
@@ -339,7 +342,7 @@ def test_a_node_killed_in_a_round_loses_none_and_comes_back(
     try:
         server = start(
             *("serve", "--keys", str(keys), "--address", f"127.0.0.1:{port}", "--nodes", "2"),
-            *("--json", "--rounds", "40", "--evaluate-every", "40", "--round-timeout-s", "10"),
+            *("--json", "--rounds", "40", "--evaluate-every", "40", "--round-timeout-s", "6"),
             *("--data", str(model / "pool.npz"), "--lr", "0.05"),
         )
         join("alice", "node-1")

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ondevice.federate.deployed.supernode import SuperNode
 
 MEMORY_FILE = "memory.json"
-POLL_S = 0.2
+POLL_S = 0.5
 AGAIN_S = 2.0
 NOT_CONNECTED = "Failed to initialize the connection"  # Flower's words, a line above the reason
 CONNECTED = "SuperNode ID"  # its words where the server has let the node in
-STILL_THERE_S = 90.0  # The server misses a node that was killed after 60 s (two heartbeats).
+STILL_THERE_S = 40.0  # The server misses a node that was killed after 20 s (two heartbeats).
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def join_federation(
             raise UserError(
                 f"{server} refuses {node.name}: {refused} Its public key must be in the server's "
                 "folder nodes/, and no other node may use it; after a node was killed, its key is "
-                "free again in a minute"
+                "free again in half a minute"
             )
         time.sleep(AGAIN_S)
 
