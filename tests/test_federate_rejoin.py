@@ -83,7 +83,7 @@ def test_a_node_that_was_never_let_in_is_told_at_once(joined: Join) -> None:
 
 
 def test_a_node_that_was_killed_comes_back_when_the_server_has_missed_it(joined: Join) -> None:
-    said = joined([WAS_IN, *[REFUSED] * 30, WAS_IN])
+    said = joined([WAS_IN, *[REFUSED] * 15, WAS_IN])
     assert sum("has not missed it yet" in line for line in said) == 1
 
 
@@ -91,7 +91,7 @@ def test_a_node_that_was_started_again_after_a_kill_is_patient_too(
     joined: Join, tmp_path: Path
 ) -> None:
     (tmp_path / MEMORY_FILE).write_text("{}")
-    joined([*[REFUSED] * 30, WAS_IN])
+    joined([*[REFUSED] * 15, WAS_IN])
 
 
 def test_patience_ends_where_the_key_was_taken_off_the_list(joined: Join) -> None:
@@ -100,7 +100,7 @@ def test_patience_ends_where_the_key_was_taken_off_the_list(joined: Join) -> Non
 
 
 def test_each_time_of_being_let_in_gives_new_patience(joined: Join) -> None:
-    joined([WAS_IN, *[REFUSED] * 30, WAS_IN, *[REFUSED] * 30, WAS_IN])
+    joined([WAS_IN, *[REFUSED] * 15, WAS_IN, *[REFUSED] * 15, WAS_IN])
 
 
 def test_a_server_that_ends_while_a_node_connects_has_refused_nothing(joined: Join) -> None:
