@@ -64,7 +64,8 @@ class Roster:
         return OrderedGrid(sorted(present, key=self.name_of))
 
     def _ask_new(self, grid: Grid) -> None:
-        new = [node for node in grid.get_node_ids() if node not in self._known]
+        present = set(grid.get_node_ids())
+        new = sorted(node for node in present if node not in self._known)
         messages = [
             Message(RecordDict(), dst_node_id=node, message_type=MessageType.QUERY)
             for node in new
@@ -85,7 +86,10 @@ class Roster:
                     f"has {self._model_id}; compile both with the same files and settings"
                 )
                 continue
-            self._known = {n: k for n, k in self._known.items() if k.name != found.name}
+            holder = next((n for n, k in self._known.items() if k.name == found.name), node)
+            if holder != node and holder in present:
+                continue  # nobody takes the name of a client that is here; asked again later
+            self._known.pop(holder, None)
             self._known[node] = found
 
 
