@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = sorted((ROOT / "runtime" / "src").glob("*.c"))
 FIRMWARE = ROOT / "firmware" / "src"
 MODEL = ROOT / "build" / "analyse"
+GCC_ONLY = ("-mfpu=auto", "-fno-if-conversion2")
 INCLUDES = [f"-I{ROOT / 'runtime/include'}", f"-I{FIRMWARE}"]
 # Of the checks in .clang-tidy, those that a part cannot pass, and why.
 LEFT_OUT = {
@@ -82,7 +83,7 @@ def _firmware(board: Board) -> Part:
     flags.append(f"-I{FIRMWARE / board.driver}")
     if board.run == "host":
         return Part(board.name, "firmware", tuple(sorted(files)), tuple(flags), "unix64")
-    machine = [flag for flag in machine_flags(board) if flag != "-mfpu=auto"]  # gcc's word
+    machine = [flag for flag in machine_flags(board) if flag not in GCC_ONLY]
     target = ["--target=arm-none-eabi", *machine, *_newlib()]
     return Part(board.name, "firmware", tuple(sorted(files)), (*target, *flags), "arm32-wchar_t4")
 

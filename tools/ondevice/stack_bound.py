@@ -32,6 +32,13 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("model.c:evaluate",),
     "train": ("model.c:train",),
     "apply": ("model.c:apply",),
+    # od_round_operations_t and od_codec_t
+    "upload": ("round.c:upload",),
+    "begin": ("round.c:begin",),
+    "end": ("round.c:end",),
+    "pull": ("round.c:pull",),
+    "compress": ("codec_*.c:compress",),
+    "encode": ("codec_*.c:encode",),
     # od_port_t and od_trace_t
     "write": ("main.c:port_write",),
     "counter": ("*:board_counter",),

@@ -44,8 +44,11 @@ def tool_prefix(board: Board) -> str:
 
 
 def machine_flags(board: Board) -> list[str]:
-    """CPU and FPU."""
+    """CPU and FPU, and what keeps gcc from code that the assembler refuses."""
     machine = [] if board.run == "host" else [f"-mcpu={board.cpu}", "-mthumb"]
+    if board.cpu == "cortex-m55":
+        # binutils 2.40 reads vcvtne, a conversion under a condition, as the vcvtn of MVE.
+        machine += ["-fno-if-conversion2"]
     if board.fpu:
         machine += [f"-mfpu={board.fpu}", "-mfloat-abi=hard"]
     return machine
