@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ondevice.errors import LinkError, UserError
+from ondevice.errors import DeviceError, LinkError, UserError
 from ondevice.evaluation import evaluate
 from ondevice.federate.board_round import BoardRound
 from ondevice.federate.delta import decode_changes
@@ -14,6 +14,7 @@ from ondevice.federate.messages import Order, Report
 from ondevice.federate.participant import Memory, Participant, load_memory, save_memory
 from ondevice.federate.weights import WeightFormat, weight_formats
 from ondevice.link.device import Device
+from ondevice.link.messages import Failure
 from ondevice.training_device import counter_unit
 
 ATTEMPTS = 4  # A board that fails as often in one round is not asked again in it.
@@ -31,7 +32,10 @@ def train_round(participant: Participant, order: Order) -> Report:
         LinkError: The board failed `ATTEMPTS` times.
         UserError: The order does not fit the model.
     """
+    device = participant.connection.device
     memory = load_memory(participant.memory_file, order.federation)
+    if memory.checkpoint and not _restore(device, memory.checkpoint):
+        memory = Memory(order.federation)  # another board, or one whose flash was erased
     formats = weight_formats(participant.manifest)
     whole = _global_weights(formats, order, memory)
     if whole is None:
@@ -40,12 +44,15 @@ def train_round(participant: Participant, order: Order) -> Report:
     if sent is not None and sent.round == order.round and memory.held_weights == whole:
         return sent  # The server was restarted before it had saved the round.
     if not memory.held_round:
-        participant.connection.device.reset_model()  # of an earlier federation, if any
+        device.reset_model()  # of an earlier federation, if any
     taken = sent is None or sent.round <= order.taken_round
     report = _train(participant, order, _split(formats, whole), taken)
-    memory = replace(memory, held_round=order.round, held_weights=whole, report=report)
-    save_memory(participant.memory_file, memory)
-    _keep(participant.connection.device)
+    # Flash first: of a client that ends in between, the board still has the checkpoint that the
+    # older memory names.
+    checkpoint = _keep(participant.connection.device)
+    save_memory(
+        participant.memory_file, Memory(order.federation, order.round, whole, report, checkpoint)
+    )
     return report
 
 
@@ -160,6 +167,8 @@ def _learn(device: Device, participant: Participant, order: Order) -> Report:
                 device.rounds.pull(share)
     if accumulated > 1 and step % accumulated:
         count += device.apply(order.learning_rate)
+    if pull_every and step % pull_every:  # also of a round that is shorter than the rhythm
+        device.rounds.pull(share * (step % pull_every) / pull_every)
     return Report(
         order.round,
         samples=len(samples),
@@ -178,10 +187,26 @@ def _pull_rhythm(order: Order) -> tuple[int, float]:
     return every, min(1.0, each * every)
 
 
-def _keep(device: Device) -> None:
-    """Saves residual, momentum and gradient scales in the board's flash, where it has one."""
-    if device.info.keeps_checkpoints:
-        device.save_checkpoint()
+def _keep(device: Device) -> int:
+    """Saves residual, momentum and gradient scales in the board's flash.
+
+    Returns:
+        The checkpoint's number; 0 of a board that keeps none.
+    """
+    return device.save_checkpoint() if device.info.keeps_checkpoints else 0
+
+
+def _restore(device: Device, checkpoint: int) -> bool:
+    """Whether the board still had that checkpoint, and now is in its state."""
+    if not device.info.keeps_checkpoints:
+        return False
+    try:
+        device.load_checkpoint(checkpoint)
+    except DeviceError as error:
+        if error.code != Failure.CHECKPOINT:
+            raise
+        return False
+    return True
 
 
 def _counts(device: Device) -> bool:

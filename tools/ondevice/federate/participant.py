@@ -44,12 +44,14 @@ class Memory:
         held_round: Round of the global weights that it holds; 0: none.
         held_weights: Their bytes, one weight after the other.
         report: Its last; the board holds the change as sent. None: it has sent nothing.
+        checkpoint: Number of the board's checkpoint of that moment; 0: its board keeps none.
     """
 
     federation: str = ""
     held_round: int = 0
     held_weights: bytes = field(default=b"", repr=False)
     report: Report | None = None
+    checkpoint: int = 0
 
 
 def load_memory(path: Path, federation: str) -> Memory:
@@ -60,7 +62,13 @@ def load_memory(path: Path, federation: str) -> Memory:
         if report is not None:
             report = Report(**{**report, "delta": base64.b64decode(report["delta"])})
         held = base64.b64decode(found["held_weights"])
-        memory = Memory(str(found["federation"]), int(found["held_round"]), held, report)
+        memory = Memory(
+            str(found["federation"]),
+            int(found["held_round"]),
+            held,
+            report,
+            int(found["checkpoint"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return Memory(federation)
     return memory if memory.federation == federation else Memory(federation)

@@ -91,9 +91,11 @@ def run_rounds(
         _evaluate(federation, state)
     for number in range(state.round + 1, federation.settings.rounds + 1):
         state = _run_round(federation, state, number)
-        save(state)
+        # Before it is saved: a server that ends in between repeats the round, whose updates clients
+        # have kept, and misses no measurement.
         if number % federation.settings.evaluate_every == 0 or number == federation.settings.rounds:
             _evaluate(federation, state)
+        save(state)
     return state
 
 
@@ -102,8 +104,9 @@ def _run_round(federation: Federation, state: ServerState, number: int) -> Serve
     begun_s = time.monotonic()
     broadcast = tuple(weights_to_device(formats, state.weights))
     down = _Down(federation, state, broadcast, number)
+    reports: Reports = {}
     for _ in range(TRIES):
-        asked, reports = _ask(federation, state, down, number)
+        asked, reports = _ask(federation, state, down, number, reports)
         if len(reports) >= settings.min_clients:
             break
     else:
@@ -187,9 +190,12 @@ Reports = dict[str, tuple[Report, Weights]]
 
 
 def _ask(
-    federation: Federation, state: ServerState, down: _Down, number: int
+    federation: Federation, state: ServerState, down: _Down, number: int, earlier: Reports
 ) -> tuple[int, Reports]:
-    """One try of a round: how many were asked, and the updates by client, in the clients' order."""
+    """One try of a round: how many were asked so far, and the updates by client, in their order.
+
+    Clients that answered an earlier try are not asked again.
+    """
     grid, roster, settings = federation.grid, federation.roster, federation.settings
     roster.refresh(grid, settings)
     random.seed(f"{federation.seed}/{number}")  # Flower samples nodes by it
@@ -199,11 +205,12 @@ def _ask(
     messages = list(
         federation.strategy.configure_train(number, arrays, ConfigRecord(), roster.ordered(grid))
     )
+    messages = [m for m in messages if roster.name_of(m.metadata.dst_node_id) not in earlier]
     for message in messages:
         message.content = down.order(roster.name_of(message.metadata.dst_node_id))
     names = {message.metadata.dst_node_id for message in messages}
     deadline_s = time.monotonic() + settings.round_timeout_s
-    reports: Reports = {}
+    reports = dict(earlier)
     again: list[Message] = []
     replies = exchange(grid, messages, settings.round_timeout_s)
     for reply in replies:
@@ -218,7 +225,7 @@ def _ask(
     for node in names - {reply.metadata.src_node_id for reply in replies}:
         reason = f"no answer within {settings.round_timeout_s:g} s"
         federation.on_event(ClientFailed(number, roster.name_of(node), reason))
-    return len(messages), {name: reports[name] for name in sorted(reports)}
+    return len(earlier) + len(messages), {name: reports[name] for name in sorted(reports)}
 
 
 def _train_message(content: RecordDict, node: int) -> Message:

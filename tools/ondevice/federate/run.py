@@ -314,7 +314,8 @@ def _forget_rounds_after(folder: Path, number: int) -> None:
             record = json.loads(line)
         except ValueError:
             continue
-        if record["round"] <= number and record["event"] != "started":
+        # Of round 0 there is one measurement, which is made again.
+        if 0 < number >= record["round"] and record["event"] != "started":
             kept.append(line)
     write_text_atomically(path, "".join(line + "\n" for line in kept))
 
