@@ -152,7 +152,7 @@ def test_a_line_that_spoils_most_frames_still_opens_a_session(fake_device: Path)
 def test_the_device_says_what_it_is(device: Device) -> None:
     with device:
         info = device.info
-        assert (info.protocol, info.abi, info.model, info.board) == (3, 4, "fake", "fake_board")
+        assert (info.protocol, info.abi, info.model, info.board) == (3, 5, "fake", "fake_board")
         assert info.model_id == "000102030405060708090a0b0c0d0e0f"
         assert info.counter is CounterKind.INSTRUCTIONS
         assert (info.clock_hz, info.counter_resolution) == (168_000_000, 1)
@@ -288,7 +288,7 @@ def test_a_refused_write_is_raised_by_the_step_after_it(device: Device) -> None:
 def test_another_model_and_another_abi_are_refused(fake_device: Path) -> None:
     with pytest.raises(HandshakeError, match=r"runs model 'fake' \(0001.*flash"):
         Device(ProcessTransport([str(fake_device)]), expected_model_id="ff" * 16)
-    with pytest.raises(HandshakeError, match="ABI 4, not 9"):
+    with pytest.raises(HandshakeError, match="ABI 5, not 9"):
         Device(ProcessTransport([str(fake_device)]), expected_abi=9)
 
 

@@ -24,7 +24,7 @@ def toy_manifest(**changes: Any) -> dict[str, Any]:
     """A float32 linear classifier [1, 3] -> 2 without bias."""
     manifest: dict[str, Any] = {
         "format": 2,
-        "abi": 4,
+        "abi": 5,
         "model_id": MODEL_ID,
         "name": "toy",
         "dtype": "float32",
@@ -102,7 +102,7 @@ class ToyDevice:
     ) -> None:
         self.info = DeviceInfo(
             protocol=1,
-            abi=4,
+            abi=5,
             model_id=model_id,
             model="toy",
             board="toyboard",
