@@ -15,7 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Those that run runtime/ on this computer; the others would add only time to its coverage.
 KERNEL_TESTS := tests/test_integer_kernels.py
 C_TESTS := $(wildcard tests/test_runtime_*.py tests/test_protocol_*.py) \
-    $(addprefix tests/test_,$(addsuffix .py,schedule authentication blake2s device_checkpoints image start_count)) \
+    $(addprefix tests/test_,$(addsuffix .py,schedule authentication blake2s device_checkpoints image start_count \
+        round_codecs private_updates audio_features)) \
     $(addprefix $(KERNEL_TESTS)::test_, weight_updates_equal_the_reference \
     convolutions_equal_the_reference elementwise_operators_and_their_gradients_equal_the_reference)
 
