@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from ondevice.flash_file import prepare_flash_file
 from ondevice.link.device import Device
 from ondevice.link.transport import ProcessTransport
 from ondevice.stack_bound import (
+    FIELDS,
     StackBound,
     StackBoundError,
     check_stack_bound,
@@ -21,6 +23,7 @@ from ondevice.stack_bound import (
     stack_bound,
 )
 
+HEADERS = Path(__file__).parent.parent / "runtime" / "include" / "ondevice"
 FAKE_MODEL = Path(__file__).parent / "c" / "fake_model.c"
 BOARD = load_board("qemu_f405")
 FLAGS = ["-mcpu=cortex-m4", "-mthumb", "-O2", "-g", "-nostartfiles", "-fcallgraph-info=su"]
@@ -158,3 +161,10 @@ def test_no_run_uses_more_stack_than_its_bound(tmp_path: Path, name: str) -> Non
     assert used == sorted(used)
     # A bound far above what simple use takes would be no help, one below it wrong.
     assert 0.4 * bound.program_bytes <= used[-1] <= bound.program_bytes
+
+
+def test_every_pointer_to_a_function_of_the_runtime_is_known() -> None:
+    text = "".join(header.read_text(encoding="utf-8") for header in HEADERS.glob("*.h"))
+    fields = set(re.findall(r"\(\*(\w+)\)\(", text))
+    assert {"train", "compress", "erase"} <= fields
+    assert fields - set(FIELDS) == set()
