@@ -8,6 +8,10 @@ from ondevice.errors import UserError
 
 PRIVATE = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 """Environment in which neither phones home."""
+# Words of a SuperNode's log: above the reason why it is not connected, and where the server has let
+# it in.
+NOT_CONNECTED = "Failed to initialize the connection"
+CONNECTED = "SuperNode ID"
 
 
 def quiet_flower() -> None:

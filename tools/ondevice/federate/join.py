@@ -15,7 +15,7 @@ from ondevice.connection import Connection
 from ondevice.data import check_dataset
 from ondevice.errors import UserError
 from ondevice.evaluation import pack_samples
-from ondevice.federate.flower import quiet_flower, use_flower
+from ondevice.federate.flower import CONNECTED, NOT_CONNECTED, quiet_flower, use_flower
 from ondevice.federate.keys import NodeKeys
 from ondevice.federate.participant import Packed, Participant
 from ondevice.federate.run import SIMD, federated_config
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 MEMORY_FILE = "memory.json"
 POLL_S = 0.5
 AGAIN_S = 2.0
-NOT_CONNECTED = "Failed to initialize the connection"  # Flower's words, a line above the reason
-CONNECTED = "SuperNode ID"  # its words where the server has let the node in
 STILL_THERE_S = 40.0  # The server misses a node that was killed after 20 s (two heartbeats).
 
 

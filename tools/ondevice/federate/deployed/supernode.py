@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ondevice.errors import UserError
 from ondevice.federate.deployed.child_process import Child, start_child
 from ondevice.federate.deployed.superlink import listen, write_secret
 from ondevice.federate.deployed.tasks import RuntimeAddress, wait_until_ready
+from ondevice.federate.flower import NOT_CONNECTED
 from ondevice.federate.keys import NodeKeys
 
 
@@ -29,6 +31,8 @@ class SuperNode:
 @contextmanager
 def open_supernode(server: str, keys: NodeKeys | None) -> Iterator[SuperNode]:
     """Starts a SuperNode, and ends it on leaving.
+
+    It may have ended already, where the server was quick to refuse it: its log says so.
 
     Args:
         server: host:port of the SuperLink.
@@ -51,5 +55,9 @@ def open_supernode(server: str, keys: NodeKeys | None) -> Iterator[SuperNode]:
         module = "ondevice.federate.deployed.supernode_process"
         with start_child(module, options, folder) as child:
             runtime = RuntimeAddress(f"127.0.0.1:{port}", secret)
-            wait_until_ready(runtime, child, "SuperNode")
+            try:
+                wait_until_ready(runtime, child, "SuperNode")
+            except UserError:
+                if NOT_CONNECTED not in child.log():
+                    raise
             yield SuperNode(runtime, child)
