@@ -314,8 +314,8 @@ device's code on a host board. {rounds} rounds, where nothing else stands, of on
 | | client's learning rate | accuracy, % | RAM of the model, B |
 |---|---|---|---|
 {strategies}
-| pooled: one board, all data, {rounds} epochs | 0.01 | {pooled} | 14,324 |
-| pooled, {longer_rounds} epochs | 0.01 | {pooled_longer} | 14,324 |
+| pooled: one board, all data, {rounds} epochs | 0.01 | {pooled} | {ram:,} |
+| pooled, {longer_rounds} epochs | 0.01 | {pooled_longer} | {ram:,} |
 
 Pooled training, for which all data would have to be collected, makes eight times the updates of a
 client in as many epochs. After {rounds} rounds FedAvg is {gap:.1f} points below {rounds} pooled
@@ -375,6 +375,7 @@ def page(found: dict[str, dict[str, Any]]) -> str:
             for r in strategies
         ),
         pooled=percent(found["wearers"]["pooled"]),
+        ram=dense["ram_bytes"],
         longer_rounds=LONGER_ROUNDS,
         pooled_longer=percent(found["longer"]["pooled"]),
         gap=100 * (pooled_mean - short),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ondevice.config import FederateSettings
 from ondevice.data import Dataset
 from ondevice.federate.client_app import make_client_app
 from ondevice.federate.fleet import Fleet, Member, open_member
+from ondevice.federate.messages import Order
 from ondevice.federate.participant import Participant
 from ondevice.federate.roster import Roster
 from ondevice.federate.round_events import FederationEvent
@@ -26,7 +28,7 @@ from ondevice.federate.rounds import Federation, run_rounds
 from ondevice.federate.server_state import ServerState, load_state, save_state
 from ondevice.federate.splits import ClientData
 from ondevice.federate.strategies import make_strategy
-from ondevice.federate.weights import weight_formats
+from ondevice.federate.weights import weight_formats, weights_to_device
 from ondevice.schedule import Schedule, ScheduleKind
 from small_networks import NETWORKS, compiled, labels
 
@@ -154,3 +156,10 @@ class Bench:
             on_event=self.events.append,
         )
         return run_rounds(federation, state, save)
+
+
+def order_of(bench: Bench, number: int = 1, **changes: Any) -> Order:
+    """To train a round from the first weights, two epochs of it."""
+    whole = b"".join(weights_to_device(bench.formats, bench.first_state().weights))
+    order = Order("federation", number, 0, whole, number - 1, RATE, 2, 0, 0.0)
+    return replace(order, **changes)

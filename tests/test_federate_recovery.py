@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from federation_bench import RATE, Bench, make_fleet
+from federation_bench import Bench, make_fleet, order_of
 from ondevice.errors import UserError
 from ondevice.federate import rounds
 from ondevice.federate.delta import decode_delta
@@ -18,7 +17,6 @@ from ondevice.federate.messages import Order, Report
 from ondevice.federate.participant import load_memory
 from ondevice.federate.round_events import GlobalEvaluated
 from ondevice.federate.server_state import ServerState
-from ondevice.federate.weights import weights_to_device
 
 CLIENTS = 3
 
@@ -26,14 +24,6 @@ CLIENTS = 3
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     return make_fleet(tmp_path / "fleet", CLIENTS, compress="topk", compress_ratio=0.1)
-
-
-def order_of(bench: Bench, number: int, **changes: object) -> Order:
-    whole = b"".join(weights_to_device(bench.formats, bench.first_state().weights))
-    return replace(
-        Order("federation", number, 0, whole, number - 1, RATE, 2, 0, 0.0),
-        **changes,  # type: ignore[arg-type]
-    )
 
 
 def trained(fleet: Fleet, order: Order) -> Report:

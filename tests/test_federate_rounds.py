@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flwr.app import Context
 
-from federation_bench import RATE, Bench, client_data, make_fleet
+from federation_bench import Bench, client_data, make_fleet, order_of
 from ondevice.errors import LinkError, UserError
 from ondevice.federate.delta import decode_delta
 from ondevice.federate.fleet import Fleet, open_member
@@ -243,12 +243,6 @@ def failing_at(fleet: Fleet, steps: list[int], restart: bool) -> Iterator[Partic
         connection.reopen = again  # type: ignore[method-assign]
         spoil()
         yield participant
-
-
-def order_of(bench: Bench, number: int = 1, **changes: Any) -> Order:
-    whole = b"".join(rounded(bench, bench.first_state().weights))
-    order = Order("federation", number, 0, whole, number - 1, RATE, 2, 0, 0.0)
-    return replace(order, **changes)
 
 
 @pytest.mark.parametrize("kind", ["dense", "topk"])
